@@ -1,0 +1,106 @@
+"""The protocol that every pruner follows, and what it is shown.
+
+The trainer calls ``init`` once before epoch 1 and ``step`` after every backward pass, before the optimizer's step.
+Both return the method's own state and either ``None`` (the mask stays) or the new mask. The trainer does the rest for
+every method alike: it counts what was removed and grown, sets removed and grown weights and their momentum to zero,
+and keeps removed weights at zero. A weight that a new mask keeps has its value and momentum untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Mask: TypeAlias = Mapping[str, Tensor]
+    State: TypeAlias = Mapping[str, Tensor]
+    LossAt: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that are pruned together to one rate: by default all of them, else the backbone and the classifier apart."""
+
+    layers: tuple[str, ...]
+    prune_rate: float
+
+    @property
+    def density(self) -> float:
+        """Share of the group's weights that stays, in (0, 1]."""
+        return 1.0 - self.prune_rate
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in the run a call happens. Epochs count from 1 (0 at init), steps from 0."""
+
+    epoch: int
+    epochs: int
+    step: int
+    """Optimizer steps taken so far in the whole run."""
+    step_in_epoch: int
+    steps_in_epoch: int
+    select_every: int
+    first_selection: int
+
+    @property
+    def progress(self) -> float:
+        """(t - 1) / T, in [0, 1): the schedule position that all cells share, whatever their coreset size."""
+        return max(0, self.epoch - 1) / self.epochs
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether this is the last step of its epoch."""
+        return self.step_in_epoch == self.steps_in_epoch - 1
+
+
+@dataclass(frozen=True)
+class View:
+    """What a pruner may read. Weights are named like the model's parameters; nothing here may be changed in place."""
+
+    moment: Moment
+    groups: tuple[Group, ...]
+    weights: Mapping[str, Tensor]
+    """The stored weights of every layer in ``groups``, detached, on the device."""
+    gradients: Mapping[str, Tensor]
+    """Dense gradient of the batch loss with respect to the stored weights; empty at init."""
+    mask: Mask
+    """Boolean, True = kept, one entry per layer in ``groups``."""
+    loss_at: LossAt
+    """Cross-entropy of a fixed calibration batch of the training set with these weights in place; differentiable."""
+    generator: Callable[[], torch.Generator]
+    """A CPU generator of this moment's own; the same at every call."""
+
+
+class Pruner:
+    """A rule that decides which weights stay. Subclasses are plug-ins; their fields are their hyper-parameters."""
+
+    name: str
+    semantics_version: ClassVar[int] = 1
+    """Raised whenever the same hyper-parameters give different results; part of the cache key."""
+    source: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    learns_forward: ClassVar[bool] = False
+    """True when training runs through ``forward_weights``; then stored weights stay dense and the mask acts in evaluation."""
+
+    def init(self, view: View) -> tuple[State, Mask | None]:
+        """State and mask before the first epoch. ``None`` keeps the dense mask."""
+        raise NotImplementedError
+
+    def step(self, state: State, view: View) -> tuple[State, Mask | None]:
+        """State and mask after a backward pass. The default keeps both."""
+        return state, None
+
+    def forward_weights(
+        self, state: State, weights: Mapping[str, Tensor], moment: Moment, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        """The weights that the training forward pass uses, differentiable in ``state`` and ``weights``."""
+        return weights
+
+    def reads(self) -> frozenset[str]:
+        """Fields of the cell, beside its rates and scope, that change what this pruner does."""
+        return frozenset()
