@@ -47,5 +47,5 @@ class Bundle:
 
     @property
     def chance(self) -> float:
-        """Accuracy of always guessing the test split's most frequent class, in (0, 1]."""
-        return float(self.test.labels.bincount().max()) / len(self.test)
+        """Accuracy of a uniform guess, 1 / C."""
+        return 1.0 / self.num_classes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Group:
 
     @property
     def density(self) -> float:
-        """Share of the group's weights that stays, in (0, 1]."""
-        return 1.0 - self.prune_rate
+        """Share of the group's weights that stays, in (0, 1]; exact on the decimal written, 1 - 0.9 is 0.1."""
+        return float(1 - Fraction(repr(float(self.prune_rate))))
 
 
 @dataclass(frozen=True)
