@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import Field, Strict
 
 from core.plugin import Count, Natural, plugin
+from core.rounding import count
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
+
+    Bytes: TypeAlias = npt.NDArray[np.uint8]
+    Labels: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,24 @@ class Facts:
     """Channels, height, width."""
 
 
+class Images(Protocol):
+    """N images that are decoded when rows are asked for; an array of bytes is one too."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, rows: Labels, /) -> Any:
+        """The images of these rows, uint8, n x C x H x W. Raises ``DataError`` when one cannot be decoded."""
+
+
 @dataclass(frozen=True)
 class RawImages:
-    """Decoded images as the source ships them: uint8, N x C x H x W, labels int64."""
+    """Images as the source ships them, before ``subset`` and the validation split; labels int64."""
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
     class_names: tuple[str, ...]
 
 
@@ -44,6 +59,7 @@ class DataError(ValueError):
 class Source:
     """Fields shared by every data source."""
 
+    name: str
     summary: ClassVar[str] = ""
     val_fraction: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.1
     split_seed: Natural = 0
@@ -55,5 +71,19 @@ class Source:
         raise NotImplementedError
 
     def load(self) -> RawImages:
-        """Decode everything. Raises ``DataError`` when the files are not there or are not what they should be."""
+        """All labels, and the images to decode. Raises ``DataError`` when files are missing or not as they should be."""
         raise NotImplementedError
+
+    def sized(self, train_total: int, test_total: int, num_classes: int, image_shape: tuple[int, int, int]) -> Facts:
+        """The facts of a data set of these totals once ``subset`` and ``val_fraction`` are taken.
+
+        Raises ``DataError`` when they leave no training image or ask for more than there are.
+        """
+        kept = train_total if self.subset is None else self.subset
+        if kept > train_total:
+            raise DataError(f"data.subset is {kept}, but {self.name} has {train_total} training images: lower it")
+        val_size = count(self.val_fraction, kept)
+        if val_size >= kept:
+            reason = f"leaves none of {kept} images of {self.name} to train on"
+            raise DataError(f"data.val_fraction {self.val_fraction} {reason}: lower it")
+        return Facts(kept - val_size, val_size, test_total, num_classes, image_shape)

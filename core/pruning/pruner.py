@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,8 @@ class Pruner:
     """Raised whenever the same hyper-parameters give different results; part of the cache key."""
     source: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "never"
+    """When a sparse implementation would need the gradient of pruned weights too; decides the theoretical cost."""
     learns_forward: ClassVar[bool] = False
     """True when training runs through ``forward_weights``; then stored weights stay dense and the mask acts in evaluation."""
 

@@ -1,0 +1,29 @@
+PYTHON ?= python3
+BIN := .venv/bin
+ENV := .venv/.installed
+
+.PHONY: quickstart test check bench clean
+
+$(ENV): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: $(ENV)  ## install, run the quickstart grid on real data, draw the heat maps and the report
+	$(BIN)/swast run sweeps/grids/quickstart.yaml $(ARGS)
+
+test: $(ENV)  ## the tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+check: $(ENV)  ## lint, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+bench: $(ENV)  ## trainer throughput against a bare PyTorch loop
+	$(BIN)/python tests/bench/throughput.py
+
+clean:  ## remove the environment and caches; sweeps in outputs/ stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -1,0 +1,283 @@
+"""Which runs belong together: roles, variants, facets, and the controls of a joint cell.
+
+A *facet* is everything that is held fixed over one (prune rate, coreset ratio) grid: experiment,
+schedule, pruner variant, selector variant, preservation variant. Its grid holds its joint cells
+and, as first row and column, the single treatments that are their controls:
+
+* prune-only (p, 1): same experiment, schedule and pruner side; selector side ignored;
+* coreset-only (0, a): same experiment, schedule and selector side; pruner side ignored, the
+  control's own preservation shown, ``none`` preferred;
+* dense (0, 1): same experiment and schedule.
+
+A null in a key column means that the field does not act in that cell: it matches anything.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Side = Literal["record", "axis", "pruner", "selector", "preservation", "schedule", "experiment"]
+ROLES = ("dense", "prune_only", "coreset_only", "joint")
+CELL = ["facet", "role", "prune_rate", "coreset_ratio"]
+
+_NAMED: dict[str, Side] = {
+    "cell_id": "record",
+    "sweep": "record",
+    "seed": "record",
+    "status": "record",
+    "reason": "record",
+    "chance": "record",
+    "seconds": "record",
+    "prune_rate": "axis",
+    "coreset_ratio": "axis",
+    "pruner": "pruner",
+    "fc_prune_rate": "pruner",
+    "scope": "pruner",
+    "selector": "selector",
+    "select_every": "schedule",
+    "warmup_epochs": "schedule",
+    "schedule": "schedule",
+}
+_PREFIXED: dict[str, Side] = {
+    "accuracy_": "record",
+    "loss_": "record",
+    "flops_": "record",
+    "seconds_": "record",
+    "pruner.": "pruner",
+    "selector.": "selector",
+    "preservation": "preservation",
+}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The columns that tell facets apart, by side; each side starts with its name column."""
+
+    experiment: tuple[str, ...]
+    schedule: tuple[str, ...]
+    pruner: tuple[str, ...]
+    selector: tuple[str, ...]
+    preservation: tuple[str, ...]
+
+    @property
+    def all(self) -> list[str]:
+        """Every key column, the order in which facets are sorted."""
+        variants = (*self.pruner, *self.selector, *self.preservation)
+        return [*self.experiment, *self.schedule, *variants]
+
+    @property
+    def shown(self) -> list[str]:
+        """The facet columns of every result: the three variants appear as labels."""
+        return [*self.experiment, *self.schedule, "pruner", "selector", "preservation"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs arranged by facet.
+
+    facets: one row per facet (index ``facet``), columns ``keys.shown`` and ``family`` (the
+    preservation value without its fields) and ``joint`` (it has joint cells).
+    cells: the runs, a control repeated for each facet that it serves, with columns ``facet``,
+    ``role`` and ``own_preservation``.
+    """
+
+    keys: Keys
+    facets: pd.DataFrame
+    cells: pd.DataFrame
+
+
+def side_of(column: str) -> Side:
+    """The side a column of the runs table belongs to; unknown names are the experiment's."""
+    if column in _NAMED:
+        return _NAMED[column]
+    for prefix, side in _PREFIXED.items():
+        if column.startswith(prefix):
+            return side
+    return "experiment"
+
+
+def roles(runs: pd.DataFrame) -> pd.Series:
+    """dense, prune_only, coreset_only or joint; told by the pruner's name, not by its rate."""
+    pruned, reduced = runs["pruner"] != "none", runs["coreset_ratio"] < 1
+    role = np.select(
+        [pruned & reduced, pruned, reduced], ["joint", "prune_only", "coreset_only"], "dense"
+    )
+    return pd.Series(role, index=runs.index, dtype="str")
+
+
+def find_keys(runs: pd.DataFrame) -> Keys:
+    """The key columns of a table: the names, and every further field that was swept."""
+    pruned, reduced = runs[runs["pruner"] != "none"], runs[runs["coreset_ratio"] < 1]
+
+    def swept(side: Side, of: pd.DataFrame, within: list[str]) -> tuple[str, ...]:
+        return tuple(c for c in runs.columns if side_of(c) == side and _varies(of, c, within))
+
+    return Keys(
+        (
+            "data",
+            "model",
+            *(c for c in swept("experiment", _whole(runs), []) if c not in ("data", "model")),
+        ),
+        swept("schedule", runs, []),
+        # A field that follows the rate (FC rate = p) is no variant: it is the same treatment.
+        ("pruner", *swept("pruner", pruned, ["pruner", "prune_rate"])),
+        ("selector", *swept("selector", reduced, ["selector", "coreset_ratio"])),
+        ("preservation", *swept("preservation", reduced, ["preservation"])),
+    )
+
+
+def arrange(runs: pd.DataFrame) -> Grid:
+    """Validated runs as facets; independent of the order of the rows."""
+    keys = find_keys(runs)
+    table = runs.assign(
+        role=roles(runs),
+        prune_rate=runs["prune_rate"].round(9),
+        coreset_ratio=runs["coreset_ratio"].round(9),
+        own_preservation=_labels(runs, keys.preservation),
+    )
+    joint = table["role"] == "joint"
+    pairs = _members(table, _facet_keys(table[joint], keys, True), keys)
+    orphans = _facet_keys(table[~table.index.isin(pairs["row"])], keys, False)
+    facets = pd.concat([_facet_keys(table[joint], keys, True), orphans])
+    facets = facets.sort_values(["joint", *keys.all], ascending=[False] + [True] * len(keys.all))
+    facets = facets.reset_index(drop=True).rename_axis("facet")
+    pairs = _members(table, facets, keys)
+    cells = table.loc[pairs["row"]].assign(facet=pairs["facet"].to_numpy())
+    cells = cells.sort_values([*CELL, "seed", "cell_id"], ignore_index=True)
+    return Grid(keys, _shown(facets, keys), cells)
+
+
+def _whole(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs that reached their last epoch: only their ``epochs`` is a setting."""
+    diverged = runs["reason"] == "diverged" if "reason" in runs else False
+    return runs[(runs["status"] == "finished") & ~diverged]
+
+
+def _varies(runs: pd.DataFrame, column: str, within: list[str]) -> bool:
+    if column in within:
+        return False
+    if not within:
+        return runs[column].nunique() > 1
+    return bool((runs.groupby(within)[column].nunique() > 1).any())
+
+
+def _facet_keys(runs: pd.DataFrame, keys: Keys, joint: bool) -> pd.DataFrame:
+    return runs[keys.all].drop_duplicates().assign(joint=joint)
+
+
+def _members(table: pd.DataFrame, facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:
+    """Pairs (facet, row) of every run with every facet it belongs to."""
+    facets = facets.reset_index(drop=True)
+    base = [*keys.experiment, *keys.schedule]
+    on = {
+        "dense": base,
+        "prune_only": [*base, *keys.pruner],
+        "coreset_only": [*base, *keys.selector],
+    }
+    parts = [_exact(facets, table[table["role"] == "joint"], keys.all)]
+    for role, columns in on.items():
+        pairs = match(facets, table[table["role"] == role], columns)
+        parts.append(_preferred(pairs, facets, table, keys) if role == "coreset_only" else pairs)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _exact(facets: pd.DataFrame, runs: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    left = facets[on].assign(facet=facets.index)
+    return left.merge(runs[on].assign(row=runs.index), on=on)[["facet", "row"]]
+
+
+def match(facets: pd.DataFrame, runs: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    """Pairs (facet, row), both index labels, whose ``on`` columns agree; null agrees with all.
+
+    One merge per pair of null patterns, on the columns that neither side leaves open.
+    """
+    parts = [pd.DataFrame({"facet": [], "row": []}, dtype="int64")]
+    for open_left, left in _by_nulls(facets[on].assign(facet=facets.index), on):
+        for open_right, right in _by_nulls(runs[on].assign(row=runs.index), on):
+            shared = [c for c in on if c not in open_left | open_right]
+            l, r = left[[*shared, "facet"]], right[[*shared, "row"]]
+            both = l.merge(r, on=shared) if shared else l.merge(r, how="cross")
+            parts.append(both[["facet", "row"]])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_nulls(frame: pd.DataFrame, on: list[str]) -> Iterator[tuple[set[str], pd.DataFrame]]:
+    empty = frame[on].isna().to_numpy(dtype=bool)
+    for pattern in np.unique(empty, axis=0):
+        rows = (empty == pattern).all(axis=1)
+        yield {c for c, null in zip(on, pattern, strict=True) if null}, frame[rows]
+
+
+def _preferred(
+    pairs: pd.DataFrame, facets: pd.DataFrame, table: pd.DataFrame, keys: Keys
+) -> pd.DataFrame:
+    """One preservation per facet and ratio: finished before failed, none, own, then by name.
+
+    A facet without joint cells shows its own preservation first.
+    """
+    rows = table.loc[pairs["row"]].reset_index(drop=True)
+    label, facet = rows["own_preservation"], pairs["facet"]
+    own = label == _labels(facets, keys.preservation).loc[facet].reset_index(drop=True)
+    alone = ~facets["joint"].loc[facet].reset_index(drop=True)
+    rank = np.select([own & alone, label == "none", own], [0, 1, 2], 3)
+    options = pd.DataFrame(
+        {
+            "facet": facet,
+            "ratio": rows["coreset_ratio"],
+            "label": label,
+            "rank": rank,
+            "unfinished": rows["status"] != "finished",
+        }
+    )
+    order = options.sort_values(["facet", "ratio", "unfinished", "rank", "label"])
+    chosen = order.drop_duplicates(["facet", "ratio"])[["facet", "ratio", "label"]]
+    keep = options.reset_index().merge(chosen, on=["facet", "ratio", "label"])["index"]
+    return pairs.loc[np.sort(keep)]
+
+
+def _labels(frame: pd.DataFrame, side: tuple[str, ...]) -> pd.Series:
+    """``el2n (balanced=True)`` for each row of the columns of one side."""
+    name, *fields = side
+    unique = frame[list(side)].drop_duplicates()
+    words = [
+        _label(str(row[0]), {f: v for f, v in zip(fields, row[1:], strict=True) if pd.notna(v)})
+        for row in unique.itertuples(index=False, name=None)
+    ]
+    found = frame[list(side)].merge(unique.assign(_label=words), on=list(side), how="left")
+    return found["_label"].set_axis(frame.index).astype("str")
+
+
+def _label(name: str, fields: dict[str, object]) -> str:
+    if not fields:
+        return name
+    said = ", ".join(f"{_short(field)}={_value(value)}" for field, value in fields.items())
+    return f"{name} ({said})"
+
+
+def _short(field: str) -> str:
+    return field.rpartition(".")[2].removeprefix("preservation_")
+
+
+def _value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shown(facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:
+    sides = {"pruner": keys.pruner, "selector": keys.selector, "preservation": keys.preservation}
+    out = facets[[*keys.experiment, *keys.schedule]].copy()
+    for name, side in sides.items():
+        out[name] = _labels(facets, side)
+    return out.assign(family=facets["preservation"], joint=facets["joint"])
+
+
+def own_columns(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The facet columns of each run itself (not of the facets it serves), and their names."""
+    keys = find_keys(runs)
+    out = runs[[*keys.experiment, *keys.schedule]].copy()
+    out["pruner"] = _labels(runs, keys.pruner)
+    out["selector"] = _labels(runs, keys.selector)
+    out["preservation"] = _labels(runs, keys.preservation)
+    return out, keys.shown

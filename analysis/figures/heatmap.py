@@ -1,0 +1,169 @@
+"""Small multiples of heat maps with one colour scale: accuracy, or a measure of synergy."""
+
+import numpy as np
+from matplotlib import colormaps, patheffects
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from analysis.figures.canvas import LARGE, NORMAL, SMALL, new_figure, wrap
+from analysis.panels import COLOURED, CONTROL, CROSSED, FAILED, MISSING, Heatmap, Panel
+
+CELL_WIDTH, CELL_HEIGHT = 0.76, 0.52
+LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.15, 0.62, 0.5
+GREY, CROSS = "#ececec", {MISSING: "#9a9a9a", FAILED: "#111111", "undefined": "#9a9a9a"}
+HATCH = "////"
+
+
+def draw(info: Heatmap) -> Figure:
+    """The heat map; its size follows from the grid, so that text never has to shrink."""
+    rows, columns = len(info.rows), len(info.columns)
+    wide = CELL_WIDTH * max(len(p.coreset_ratios) for p in info.panels)
+    high = CELL_HEIGHT * max(len(p.prune_rates) for p in info.panels)
+    width = max(LEFT + RIGHT + columns * wide + (columns - 1) * GAP_X, 6.0)
+    caption, title = wrap(info.caption, width - 0.5), wrap(_title(info), width - 0.5, LARGE)
+    top = 0.62 + 0.22 * (title.count("\n") + 1)
+    bottom = 1.15 + 0.16 * (caption.count("\n") + 1)
+    height = top + bottom + rows * high + (rows - 1) * GAP_Y
+    figure = new_figure(width, height)
+    colours, norm = _scale(info)
+    for panel in info.panels:
+        i, j = info.rows.index(panel.row), info.columns.index(panel.column)
+        x, y = LEFT + j * (wide + GAP_X), height - top - (i + 1) * high - i * GAP_Y
+        axes = figure.add_axes((x / width, y / height, wide / width, high / height))
+        _draw_panel(axes, panel, colours, norm, info.diverging)
+        top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
+        _label(axes, panel, named=top_one, first=j == 0, last=i == rows - 1)
+    figure.text(0.25 / width, 1 - 0.14 / height, title, size=LARGE, weight="bold", va="top")
+    figure.text(0.25 / width, 0.12 / height, caption, size=SMALL, va="bottom", linespacing=1.25)
+    _legend(figure, info, (bottom - 0.72) / height)
+    tall = min(rows * high + (rows - 1) * GAP_Y, 3.6)
+    bar = figure.add_axes(
+        ((width - RIGHT + 0.3) / width, (height - top - tall) / height, 0.16 / width, tall / height)
+    )
+    figure.colorbar(ScalarMappable(norm, colours), cax=bar)
+    bar.tick_params(labelsize=SMALL)
+    bar.set_title("%" if info.unit == "%" else "points", size=SMALL, pad=6)
+    return figure
+
+
+def _title(info: Heatmap) -> str:
+    return f"{info.title} ({info.unit}) · {info.experiment}"
+
+
+def _scale(info: Heatmap) -> tuple[Colormap, Normalize]:
+    return colormaps["RdBu" if info.diverging else "cividis"], Normalize(*info.limits)
+
+
+def _draw_panel(
+    axes: Axes, panel: Panel, colours: Colormap, norm: Normalize, diverging: bool
+) -> None:
+    rows, columns = panel.value.shape
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    for i, j in np.ndindex(rows, columns):
+        face = GREY if panel.state[i, j] != COLOURED else colours(norm(panel.value[i, j]))
+        open_question = panel.state[i, j] == COLOURED and not panel.significant[i, j]
+        cell = Rectangle((j, i), 1, 1, facecolor=face, edgecolor="white", linewidth=1.2)
+        axes.add_patch(cell)
+        if open_question:
+            axes.add_patch(_hatched(j, i, _ink(face)))
+        if panel.state[i, j] in CROSSED:
+            colour = CROSS[str(panel.state[i, j])]
+            axes.add_line(Line2D((j + 0.1, j + 0.9), (i + 0.12, i + 0.88), color=colour))
+            axes.add_line(Line2D((j + 0.1, j + 0.9), (i + 0.88, i + 0.12), color=colour))
+        else:
+            _write(axes, panel, i, j, face, diverging, halo=open_question)
+    axes.axhline(1, color="black", linewidth=1)
+    axes.axvline(1, color="black", linewidth=1)
+
+
+def _hatched(x: int, y: int, ink: str) -> Rectangle:
+    shade = "#00000050" if ink == "black" else "#ffffff70"
+    patch = Rectangle((x, y), 1, 1, facecolor="none", edgecolor=shade, linewidth=0, hatch=HATCH)
+    patch.set_hatch_linewidth(0.6)
+    return patch
+
+
+def _write(
+    axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool, halo: bool
+) -> None:
+    text = cell_text(panel, i, j, diverging)
+    ink = "#444444" if panel.state[i, j] == CONTROL else _ink(face)
+    written = axes.text(
+        j + 0.5, i + 0.5, text, ha="center", va="center", size=SMALL, color=ink, linespacing=1.1
+    )
+    if halo:
+        written.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=face)])
+
+
+def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
+    """``+1.2 / ±0.4 / n=2``: the half-width only where there is one, n only where it is less."""
+    if panel.state[i, j] == CONTROL:
+        return f"{panel.value[i, j]:.1f}"
+    lines = [f"{panel.value[i, j]:+.1f}" if diverging else f"{panel.value[i, j]:.1f}"]
+    half = panel.half[i, j]
+    lines += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
+    most = panel.n[panel.state == COLOURED].max()
+    lines += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most else []
+    return "\n".join(lines).replace("-", "−")
+
+
+def _ink(face: object) -> str:
+    red, green, blue = face[:3] if isinstance(face, tuple) else (0.93, 0.93, 0.93)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.52 else "white"
+
+
+def _label(axes: Axes, panel: Panel, named: bool, first: bool, last: bool) -> None:
+    rows, columns = panel.value.shape
+    axes.set_xticks(np.arange(columns) + 0.5, panel.coreset_ratios, size=NORMAL)
+    axes.set_yticks(np.arange(rows) + 0.5, panel.prune_rates, size=NORMAL)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if named:
+        said = wrap(panel.column, columns * CELL_WIDTH + 0.4, NORMAL)
+        axes.set_title(said, size=NORMAL, pad=6)
+    if first:
+        said = f"preservation: {panel.row}"
+        axes.set_ylabel(f"{said}\nprune rate (%)", size=NORMAL, linespacing=1.4)
+    if last:
+        axes.set_xlabel("coreset ratio (%)", size=NORMAL)
+
+
+def _legend(figure: Figure, info: Heatmap, y: float) -> None:
+    """One row of marks, only those that occur."""
+    states = {s for p in info.panels for s in np.unique(p.state)}
+    marks: list[Patch | Line2D] = []
+    if any(((p.state == COLOURED) & ~p.significant).any() for p in info.panels):
+        patch = Patch(facecolor="white", edgecolor="#777777", hatch=HATCH, label="not significant")
+        marks.append(patch)
+    if CONTROL in states:
+        marks.append(Patch(facecolor=GREY, edgecolor="#777777", label="single treatment, %"))
+    words = {FAILED: "failed or stopped", MISSING: "missing", "undefined": "without controls"}
+    for state, said in words.items():
+        if state in states:
+            colour = CROSS[state]
+            marks.append(
+                Line2D(
+                    [],
+                    [],
+                    color=colour,
+                    marker="x",
+                    markersize=9,
+                    markeredgewidth=1.6,
+                    linestyle="",
+                    label=said,
+                )
+            )
+    if marks:
+        figure.legend(
+            handles=marks,
+            loc="upper left",
+            bbox_to_anchor=(0.15 / figure.get_figwidth(), y),
+            ncols=len(marks),
+            frameon=False,
+            fontsize=SMALL,
+            handlelength=1.6,
+        )

@@ -1,0 +1,247 @@
+"""What a heat map shows, before anything is drawn: labels, numbers, states and the caption."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.inference import Floats
+from analysis.surface import PRUNED
+from analysis.synergy import MEASURES, Measure
+
+VARIANTS = ["pruner", "selector", "preservation"]
+COLOURED, CONTROL = "coloured", "control"
+MISSING, FAILED, UNDEFINED = "missing", "failed", "undefined"
+CROSSED = (MISSING, FAILED, UNDEFINED)
+_ORDER = {"none": 0, "selective": 1, "complete": 2}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One facet's grid; arrays are (prune rates, coreset ratios), single treatments first.
+
+    value and half (of the 95 % interval) are in per cent or points; half is NaN at n = 1.
+    A state is "coloured", "control" (a single treatment's accuracy in %), "missing" (no run),
+    "failed" (no finished run) or "undefined" (finished, but without its controls).
+    """
+
+    row: str
+    column: str
+    prune_rates: tuple[str, ...]
+    coreset_ratios: tuple[str, ...]
+    value: Floats
+    half: Floats
+    n: NDArray[np.int64]
+    q: Floats
+    significant: NDArray[np.bool_]
+    state: NDArray[np.str_]
+
+    def count(self, state: str) -> int:
+        """Number of grid points in ``state``."""
+        return int((self.state == state).sum())
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Small multiples of one quantity: rows are preservation, columns pruner and selector."""
+
+    name: str
+    experiment: str
+    title: str
+    unit: str
+    caption: str
+    diverging: bool
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    panels: tuple[Panel, ...]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Colour limits over all panels; around 0 when diverging."""
+        shown = np.concatenate([p.value[p.state == COLOURED] for p in self.panels] or [np.zeros(1)])
+        shown = shown if shown.size else np.zeros(1)
+        low, high = float(shown.min()), float(shown.max())
+        if self.diverging:
+            low, high = -max(-low, high), max(-low, high)
+        return (low, high) if high > low else (low - 1, high + 1)
+
+
+def heatmaps(surface: pd.DataFrame, synergy: pd.DataFrame) -> tuple[Heatmap, ...]:
+    """Accuracy and every measure, for each experiment of ``surface`` (of ``accuracy_test``)."""
+    facets = list(surface.columns[: surface.columns.get_loc("role")])
+    fields = [c for c in facets if c not in VARIANTS]
+    several = len(surface[fields].drop_duplicates()) > 1
+    found: list[Heatmap] = []
+    for values, grids in surface.groupby(fields, dropna=False, sort=True):
+        shown = _with_joint(grids, facets)
+        label = _experiment(dict(zip(fields, values, strict=True)))
+        suffix = f"-{_slug(label)}" if several else ""
+        panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(facets, dropna=False))
+        found.append(_accuracy(panels, label, suffix, shown))
+        if (shown["role"] == "joint").any():
+            found += _measures(shown, synergy, facets, label, suffix)
+    return tuple(found)
+
+
+def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
+    """Only the facets that have joint cells, if any has; else all."""
+    joint = grids.loc[grids["role"] == "joint", facets].drop_duplicates()
+    return grids.merge(joint, on=facets) if len(joint) else grids
+
+
+def _accuracy(panels: tuple[Panel, ...], label: str, suffix: str, shown: pd.DataFrame) -> Heatmap:
+    kept = sorted(set(shown["control_preservation"].dropna()) - {""})
+    caption = (
+        f"Mean over seeds ± half-width of its 95 % t-interval, {_seeds(panels)}. First row and "
+        f"column: single treatments{_preserved(kept)}. {_holes(panels)}"
+    )
+    title = "Final test accuracy"
+    return _assembled(f"accuracy{suffix}", label, title, "%", caption, False, panels)
+
+
+def _measures(
+    shown: pd.DataFrame, synergy: pd.DataFrame, facets: list[str], label: str, suffix: str
+) -> Iterator[Heatmap]:
+    for name, measure in MEASURES.items():
+        rows = synergy[synergy["measure"] == name]
+        cells = shown.merge(
+            rows.drop(columns=["n", "sd", "control_preservation"]).assign(pairs=rows["n"]),
+            on=[*facets, "prune_rate", "coreset_ratio"],
+            how="left",
+            suffixes=("", "_contrast"),
+        )
+        panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
+        kept = sorted(set(shown["control_preservation"].dropna()) - {""})
+        caption = _measure_caption(measure, rows, panels, kept)
+        yield _assembled(name + suffix, label, measure.title, measure.unit, caption, True, panels)
+
+
+def _assembled(
+    name: str,
+    label: str,
+    title: str,
+    unit: str,
+    caption: str,
+    diverging: bool,
+    panels: tuple[Panel, ...],
+) -> Heatmap:
+    rows = sorted({p.row for p in panels}, key=lambda r: (_ORDER.get(r.split(" (")[0], 9), r))
+    columns = sorted({p.column for p in panels})
+    return Heatmap(
+        name, label, title, unit, caption, diverging, tuple(rows), tuple(columns), panels
+    )
+
+
+def _accuracy_panel(grid: pd.DataFrame) -> Panel:
+    half = (grid["hi"] - grid["lo"]) / 2
+    return _panel(grid, grid["mean"], half, grid["n"], _states(grid, grid["mean"]))
+
+
+def _measure_panel(grid: pd.DataFrame) -> Panel:
+    """Joint cells show the contrast, the first row and column their treatments' accuracy."""
+    joint = grid["role"] == "joint"
+    state = _states(grid, grid["value"].where(joint, grid["mean"]))
+    state = state.mask(~joint & (state == COLOURED), CONTROL)
+    half = ((grid["hi_contrast"] - grid["lo_contrast"]) / 2).where(joint)
+    n = grid["pairs"].where(joint, grid["n"]).fillna(0).astype("int64")
+    return _panel(grid, grid["value"].where(joint, grid["mean"]), half, n, state)
+
+
+def _states(grid: pd.DataFrame, value: pd.Series) -> pd.Series:
+    failed = (grid["n"] == 0) & (grid["n_failed"] + grid["n_stopped"] > 0)
+    state = np.select(
+        [failed, grid["n"] == 0, value.isna()], [FAILED, MISSING, UNDEFINED], COLOURED
+    )
+    return pd.Series(state, index=grid.index, dtype="str")
+
+
+def _panel(
+    grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, state: pd.Series
+) -> Panel:
+    rates = _percent(grid["prune_rate"]).where(
+        ~grid["role"].isin(PRUNED) | (grid["prune_rate"] > 0), "0 (FC)"
+    )
+    row, row_names = pd.factorize(rates)
+    column, column_names = pd.factorize(_percent(grid["coreset_ratio"]))
+
+    def square(values: pd.Series, dtype: type, empty: object) -> NDArray[np.generic]:
+        out = np.full((len(row_names), len(column_names)), empty, dtype=dtype)
+        out[row, column] = values.to_numpy()
+        return out
+
+    first = grid.iloc[0]
+    tested = grid["significant"].fillna(False) if "significant" in grid else state == COLOURED
+    q = grid["q"] if "q" in grid else value * np.nan
+    return Panel(
+        str(first["preservation"]),
+        f"{first['pruner']} × {first['selector']}",
+        tuple(row_names),
+        tuple(column_names),
+        square(100 * value, float, np.nan),
+        square(100 * half, float, np.nan),
+        square(n, int, 0),
+        square(q, float, np.nan),
+        square(tested.astype("bool"), bool, False),
+        square(state, np.dtype("U9"), MISSING),
+    )
+
+
+def _measure_caption(
+    measure: Measure, rows: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]
+) -> str:
+    tests = sorted(set(rows["test"]) - {""})
+    tested = "No test: a test needs two seeds. "
+    if tests:
+        side = ", gains only, both one-sided tests" if measure.claims else ""
+        tested = (
+            f"Hatched: not significant, q ≥ 0.05 ({' / '.join(tests)}{side}; Benjamini–Hochberg "
+            "over all joint cells of one preservation value). "
+        )
+    return (
+        f"{measure.definition}. Mean contrast ± half-width of its 95 % t-interval, "
+        f"{_seeds(panels, 'paired seed')}. {tested}Grey: accuracy (%) of the single "
+        f"treatments{_preserved(kept)}. {_holes(panels)}"
+    )
+
+
+def _preserved(kept: list[str]) -> str:
+    return f", coreset-only with preservation {' / '.join(kept)}" if kept else ""
+
+
+def _seeds(panels: tuple[Panel, ...], noun: str = "seed") -> str:
+    n = np.concatenate([p.n[p.state == COLOURED] for p in panels])
+    if not n.size:
+        return "no cell"
+    low, high = int(n.min()), int(n.max())
+    if low == high:
+        return f"n = {low} {noun}{'s' if low > 1 else ''} in every cell"
+    return f"n = {low} to {high} {noun}s (given where below {high})"
+
+
+def _holes(panels: tuple[Panel, ...]) -> str:
+    words = {
+        MISSING: "missing",
+        FAILED: "failed or stopped",
+        UNDEFINED: "without controls",
+    }
+    counts = [f"{sum(p.count(s) for p in panels)} {said}" for s, said in words.items()]
+    return "Crossed cells: " + ", ".join(counts) + "."
+
+
+def _percent(values: pd.Series) -> pd.Series:
+    return (100 * values).map("{:.4g}".format).astype("str")
+
+
+def _experiment(fields: dict[str, object]) -> str:
+    named = [
+        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {v}"
+        for k, v in fields.items()
+        if pd.notna(v)
+    ]
+    return ", ".join(named)
+
+
+def _slug(label: str) -> str:
+    return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in label).split())

@@ -1,0 +1,164 @@
+"""The configuration of one run: a frozen, validated value with a canonical form and a name of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
+
+from core.coresets import SELECTORS, SelectorChoice
+from core.data import SOURCES, SourceChoice
+from core.models import MODELS, ModelChoice
+from core.plugin import Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
+from core.preservation import PRESERVERS, PreserverChoice
+from core.pruning import PRUNERS, PrunerChoice
+
+BatchSize = Annotated[int, Strict(), Field(ge=2)]
+Momentum = Annotated[float, Strict(), Field(ge=0, lt=1)]
+
+
+@plugin
+class CellConfig:
+    """One point of a grid with its seed. Symbols of the paper stand beside the fields they name."""
+
+    data: SourceChoice = SOURCES["digits"]()
+    model: ModelChoice = MODELS["small_cnn"]()
+    augmentation: Literal["none", "crop_flip"] = "none"
+    epochs: Count = 40
+    """T."""
+    batch_size: BatchSize = 64
+    lr: Positive = 0.05
+    momentum: Momentum = 0.9
+    nesterov: Flag = True
+    weight_decay: NonNegative = 5e-4
+    warmup_epochs: Natural | None = None
+    """K; ``None`` is the paper's ceil(T * alpha / 2)."""
+    select_every: Count = 20
+    """R."""
+    schedule: Literal["printed", "skip"] = "printed"
+    scope: Literal["all", "backbone", "classifier"] = "all"
+    """What the prune rate acts on: the paper's cut is ``all`` with an FC rate of its own, its trim ``classifier``."""
+    prune_rate: PruneRate = 0.0
+    fc_prune_rate: PruneRate | None = None
+    """Rate of the classifier under scope ``all``; ``None`` prunes it together with the rest."""
+    pruner: PrunerChoice = PRUNERS["none"]()
+    coreset_ratio: Ratio = 1.0
+    """alpha."""
+    selector: SelectorChoice = SELECTORS["none"]()
+    preservation: PreserverChoice = PRESERVERS["none"]()
+    preservation_weight: NonNegative = 0.1
+    """lambda."""
+    seed: Natural = 0
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> CellConfig:
+        for key, reason in _conflicts(self):
+            raise PydanticCustomError("conflict", "{reason}", {"key": key, "reason": reason})
+        return self
+
+
+def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
+    if cell.nesterov and cell.momentum == 0:
+        yield "nesterov", "nesterov: true needs a momentum above 0; set momentum or nesterov: false"
+    if cell.fc_prune_rate is not None and cell.scope != "all":
+        yield "fc_prune_rate", f"fc_prune_rate acts under scope: all only, not under {cell.scope}; remove one of the two"
+    if prunes(cell) and cell.pruner.name == "none":
+        yield "prune_rate", f"prune_rate {cell.prune_rate:g} needs a pruner; set pruner, one of {_others(PRUNERS)}"
+    if cell.coreset_ratio < 1 and cell.selector.name == "none":
+        ratio = f"coreset_ratio {cell.coreset_ratio:g}"
+        yield "coreset_ratio", f"{ratio} needs a selector; set selector, one of {_others(SELECTORS)}"
+    if cell.coreset_ratio < 1 and first_selection(cell) > cell.epochs:
+        when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
+        yield "select_every", f"select_every {cell.select_every}: {when}; lower select_every or warmup_epochs"
+
+
+def _others(table: Mapping[str, object]) -> str:
+    return ", ".join(name for name in table if name != "none")
+
+
+def prunes(cell: CellConfig) -> bool:
+    """Whether any weight is ever removed."""
+    return cell.prune_rate > 0 or (cell.fc_prune_rate or 0) > 0
+
+
+def warmup_epochs(cell: CellConfig) -> int:
+    """K: as given, else ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected."""
+    if cell.warmup_epochs is not None:
+        return cell.warmup_epochs
+    return math.ceil(round(cell.epochs * cell.coreset_ratio / 2, 9)) if cell.coreset_ratio < 1 else 0
+
+
+def first_selection(cell: CellConfig) -> int:
+    """The first epoch that may depend on the coreset: min{t > K : t mod R = 0}, or K + 1 in the ``skip`` schedule."""
+    warmup, every = warmup_epochs(cell), cell.select_every
+    return warmup + 1 if cell.schedule == "skip" else (warmup // every + 1) * every
+
+
+def canonical(cell: CellConfig) -> CellConfig:
+    """The one spelling of all cells that train alike: fields that do not act take their default."""
+    default = CellConfig()
+    if not prunes(cell):
+        cell = replace(cell, pruner=default.pruner, prune_rate=0.0, fc_prune_rate=None, scope=default.scope)
+    if cell.coreset_ratio == 1:
+        cell = _without_selection(cell, default)
+    else:
+        cell = replace(cell, warmup_epochs=warmup_epochs(cell))
+    if cell.preservation.name == "none" or cell.preservation_weight == 0:
+        cell = replace(cell, preservation=default.preservation, preservation_weight=default.preservation_weight)
+    return cell
+
+
+def _without_selection(cell: CellConfig, default: CellConfig) -> CellConfig:
+    idle = {"schedule", "warmup_epochs", "select_every"} - cell.pruner.reads()
+    resets: dict[str, Any] = {name: getattr(default, name) for name in idle}
+    return replace(cell, selector=default.selector, preservation=default.preservation, **resets)
+
+
+def as_dict(value: Any, *, defaults: bool = False) -> dict[str, Any]:
+    """The fields of a configuration or plug-in as plain data; without ``defaults``, only those that differ."""
+    data: dict[str, Any] = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if is_dataclass(item):
+            changed = defaults or item != field.default
+            if changed or field.name == "name":
+                data[field.name] = as_dict(item, defaults=defaults)
+        elif defaults or field.name == "name" or item != field.default:
+            data[field.name] = list(item) if isinstance(item, tuple) else item
+    return data
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested plain data as one level of dotted keys: ``{"pruner.name": "rigl", ...}``."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def from_dict(data: Mapping[str, Any]) -> CellConfig:
+    """The inverse of ``as_dict``. Raises ``pydantic.ValidationError`` on an unknown key, a wrong type or range."""
+    return _ADAPTER.validate_python(dict(data))
+
+
+def canonical_json(data: Mapping[str, Any]) -> str:
+    """Sorted, compact JSON: one text per value."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def cell_id(cell: CellConfig) -> str:
+    """12 hex digits that name the cell: the hash of the canonical form's non-default fields."""
+    text = canonical_json(as_dict(canonical(cell)))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_ADAPTER: TypeAdapter[CellConfig] = TypeAdapter(CellConfig)

@@ -1,0 +1,56 @@
+"""The running cost of a run: counts samples cheaply in the hot path, turns them into FLOP when the mask changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from core.flops import LayerMacs, Ledger, forward_flops, scoring_flops, training_flops
+
+Demand = Literal["never", "updates", "always"]
+DENSE: Mapping[str, float] = {}
+
+
+class Meter:
+    """Sums one ledger between two calls of ``take``."""
+
+    def __init__(self, layers: Sequence[LayerMacs]) -> None:
+        self._layers = tuple(layers)
+        self._ledger = Ledger()
+        self._density = DENSE
+        self._samples = 0
+        self._dense_gradient_samples = 0
+
+    def train(
+        self, batch: int, density: Mapping[str, float] = DENSE, *, updated: bool = False, demand: Demand = "never"
+    ) -> None:
+        """One training step on ``batch`` samples under the mask of ``density``; ``updated``: the mask changed after it."""
+        if density is not self._density:
+            self._flush()
+            self._density = density
+        self._samples += batch
+        if demand == "always" or (demand == "updates" and updated):
+            self._dense_gradient_samples += batch
+
+    def score(self, samples: int, density: Mapping[str, float] = DENSE) -> None:
+        """A forward pass for selection or state recording."""
+        self._ledger += scoring_flops(self._layers, samples, density)
+
+    def evaluate(self, samples: int, density: Mapping[str, float] = DENSE) -> None:
+        """A forward pass for evaluation; kept apart from every ledger that is compared."""
+        self._ledger += Ledger(evaluation=samples * forward_flops(self._layers, density))
+
+    def full_epoch(self, samples: int) -> float:
+        """Dense training on ``samples`` samples: the yardstick of relative cost."""
+        return training_flops(self._layers, samples).dense
+
+    def take(self) -> Ledger:
+        """The cost since the last call."""
+        self._flush()
+        ledger, self._ledger = self._ledger, Ledger()
+        return ledger
+
+    def _flush(self) -> None:
+        if self._samples:
+            self._ledger += training_flops(self._layers, self._samples, self._density, self._dense_gradient_samples)
+        self._samples = self._dense_gradient_samples = 0

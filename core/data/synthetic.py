@@ -1,0 +1,49 @@
+"""Images drawn around one random mean image per class: for tests, and for data sets of a chosen difficulty."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from core.data.source import Facts, RawImages, Source
+from core.plugin import Count, Natural, NonNegative, plugin
+from core.rng import generator
+
+_CENTRE = 127.5
+_SCALE = 32.0
+
+
+@plugin
+class Synthetic(Source):
+    """Gaussian classes: pixel = 127.5 + 32 (mean + ``spread`` * noise), both standard normal, rounded and clipped.
+
+    Samples go round the classes. ``seed`` draws the images and nothing else; ``split_seed`` divides them.
+    """
+
+    name: Literal["synthetic"] = "synthetic"
+    summary: ClassVar[str] = "Gaussian classes of chosen size, number and spread; generated, nothing to download"
+    samples: Count = 512
+    test_samples: Count = 256
+    classes: Count = 4
+    channels: Count = 1
+    size: Count = 8
+    spread: NonNegative = 2.0
+    seed: Natural = 0
+
+    def facts(self) -> Facts:
+        """The fields themselves."""
+        return self.sized(self.samples, self.test_samples, self.classes, (self.channels, self.size, self.size))
+
+    def load(self) -> RawImages:
+        """Draw everything."""
+        import torch
+
+        total = self.samples + self.test_samples
+        labels_N = torch.cat([torch.arange(self.samples), torch.arange(self.test_samples)]) % self.classes
+        shape = (self.channels, self.size, self.size)
+        mean = torch.randn((self.classes, *shape), generator=generator(self.seed, "init"))
+        noise = torch.randn((total, *shape), generator=generator(self.seed, "noise"))
+        pixels = _CENTRE + _SCALE * (mean[labels_N] + self.spread * noise)
+        images, labels = pixels.round().clamp(0, 255).to(torch.uint8).numpy(), labels_N.numpy()
+        names = tuple(str(label) for label in range(self.classes))
+        n = self.samples
+        return RawImages(images[:n], labels[:n], images[n:], labels[n:], names)

@@ -1,0 +1,112 @@
+"""What a run says, as frozen values in the order in which things happen.
+
+    for epoch in 1..T:
+        if a selection is due (or the skip schedule's random start):
+            choose X from the full training set             -> CoresetSelected
+            record the state of the coreset's logits        -> StateRecorded      (with state preservation)
+        for each batch of X:
+            forward, loss, backward
+            the pruner's step, on its own schedule          -> MaskChanged        (when the mask changed)
+            optimizer step
+        evaluate                                            -> EpochEnded
+        the loss is not finite                              -> Diverged           (the run ends here)
+
+Sizes are counts, times seconds, costs FLOP, accuracies in [0, 1], losses in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from core.flops import Ledger
+
+
+@dataclass(frozen=True)
+class CoresetSelected:
+    """The training set of the coming epochs changed at the start of this one."""
+
+    epoch: int
+    size: int
+    removed: int
+    """Samples of the training set of the epoch before that are not in the new one."""
+    added: int
+    noise_ratio: float | None
+    """Share of chosen samples whose label was flipped; ``None`` without label noise."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StateRecorded:
+    """The logits of the coreset were recorded for state preservation."""
+
+    epoch: int
+    size: int
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One layer's part of a mask change."""
+
+    removed: int
+    grown: int
+    density: float
+
+
+@dataclass(frozen=True)
+class MaskChanged:
+    """The pruner changed the mask before this optimizer step (step 0 of epoch 0: at initialisation)."""
+
+    epoch: int
+    step: int
+    removed: int
+    grown: int
+    layers: dict[str, LayerChange]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy of the effective (masked) model on one split."""
+
+    loss: float
+    accuracy: float
+    class_accuracy: tuple[float, ...]
+    """Recall per class; NaN for a class that the split does not hold."""
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """One epoch is over."""
+
+    epoch: int
+    trained: int
+    """Samples trained on; 0 in an idle epoch of the skip schedule."""
+    lr: float
+    loss_train: float | None
+    loss_preservation: float | None
+    """The unweighted preservation term; ``None`` while nothing is recorded."""
+    noisy_clean_loss: float | None
+    """Mean loss of mislabelled over mean loss of clean samples of the training pass."""
+    density: float
+    """Share of live weights among all prunable weights of the model, in (0, 1]."""
+    dead_layers: int
+    test: Evaluation
+    val: Evaluation | None
+    cost: Ledger
+    """This epoch's cost alone."""
+    full_cost: float
+    """FLOP of one epoch of dense training on all N samples: the yardstick of relative cost."""
+    seconds_prune: float
+    seconds_select: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """The training loss of the epoch was not finite. ``EpochEnded`` of that epoch came before; nothing follows."""
+
+    epoch: int
+    reason: str
+
+
+Event: TypeAlias = CoresetSelected | StateRecorded | MaskChanged | EpochEnded | Diverged

@@ -1,0 +1,173 @@
+"""What a run computes: multiply-accumulates per layer, measured once, and ledgers of floating-point operations.
+
+One MAC is 2 FLOP. Convolutions, linear layers and attention count; normalisation, activations, pooling, biases and
+the optimizer do not (under 1 % of a residual network). Torch's own counter is blind to masks, so sparse costs are
+computed here: a layer whose weights have density d costs d times its dense cost, on hardware that could use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class LayerMacs:
+    """Multiply-accumulates of one use of a weight in the forward pass of one sample.
+
+    ``name`` is the weight's parameter name, ``None`` for a product of two activations (attention). ``first`` marks the
+    layer that reads the image, whose input needs no gradient.
+    """
+
+    name: str | None
+    macs: int
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Cost of a piece of a run, in FLOP and seconds; ledgers add up.
+
+    ``dense`` is what dense kernels execute for training and selection. The theoretical cost of sparse training is
+    ``forward``, ``grad_input`` and ``grad_weight``: its three products, each scaled by its layer's density.
+    ``selection`` holds scoring and recording passes, scaled likewise. ``evaluation`` is in none of the others.
+    """
+
+    dense: float = 0.0
+    forward: float = 0.0
+    grad_input: float = 0.0
+    grad_weight: float = 0.0
+    selection: float = 0.0
+    evaluation: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def sparse(self) -> float:
+        """Theoretical cost of training alone: the three products together."""
+        return self.forward + self.grad_input + self.grad_weight
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Ledger)})
+
+
+def forward_flops(layers: Iterable[LayerMacs], density: Mapping[str, float] | None = None) -> float:
+    """FLOP of one sample's forward pass. ``density`` by weight name, in [0, 1]; a layer that is not in it is dense."""
+    return sum(2.0 * layer.macs * _density(layer, density) for layer in layers)
+
+
+def training_flops(
+    layers: Sequence[LayerMacs],
+    samples: int,
+    density: Mapping[str, float] | None = None,
+    dense_gradient_samples: int = 0,
+) -> Ledger:
+    """Training on ``samples`` samples: forward, input-gradient and weight-gradient product of each layer.
+
+    All three scale with the layer's density, but the weight gradient is dense for the ``dense_gradient_samples`` of
+    those steps at which the pruner looks at the gradients of removed weights.
+    Raises ``ValueError`` when these are not between 0 and ``samples``.
+    """
+    if not 0 <= dense_gradient_samples <= samples:
+        got = f"dense_gradient_samples is {dense_gradient_samples} of {samples} samples"
+        raise ValueError(f"{got}: give a number from 0 to {samples}")
+    behind = [layer for layer in layers if not layer.first]
+    dense, sparse = forward_flops(layers), forward_flops(layers, density)
+    return Ledger(
+        dense=samples * (2 * dense + forward_flops(behind)),
+        forward=samples * sparse,
+        grad_input=samples * forward_flops(behind, density),
+        grad_weight=(samples - dense_gradient_samples) * sparse + dense_gradient_samples * dense,
+    )
+
+
+def scoring_flops(layers: Sequence[LayerMacs], samples: int, density: Mapping[str, float] | None = None) -> Ledger:
+    """A forward pass for selection or recording: charged as sparse to ``selection``, as executed to ``dense``."""
+    return Ledger(dense=samples * forward_flops(layers), selection=samples * forward_flops(layers, density))
+
+
+def relative(ledger: Ledger, dense_full: float) -> float:
+    """Theoretical cost, selection included, over ``dense_full``: dense training on all N samples for all T epochs."""
+    return (ledger.sparse + ledger.selection) / dense_full
+
+
+def paper_relative(coreset_ratio: float, prune_rate: float) -> float:
+    """SWaST's convention, alpha (1 - p): no warm-up, no selection, no dense gradients (our reading of its figures)."""
+    return coreset_ratio * (1 - prune_rate)
+
+
+def _density(layer: LayerMacs, density: Mapping[str, float] | None) -> float:
+    return 1.0 if density is None or layer.name is None else density.get(layer.name, 1.0)
+
+
+def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[LayerMacs, ...]:
+    """The layers' MACs in order of execution, by one forward pass of one image; the model is left as it was.
+
+    Raises ``ValueError`` for a layer with a weight matrix that it cannot count, rather than count it as free.
+    """
+    found: list[tuple[str | None, int]] = []
+    was_training = {module: module.training for module in model.modules()}
+    handles = [handle for name, module in model.named_modules() for handle in _watch(model, name, module, found)]
+    image = torch.zeros((1, *image_shape), device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            model.eval()(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in was_training.items():
+            module.training = training
+    return tuple(LayerMacs(name, macs, first=place == 0) for place, (name, macs) in enumerate(found))
+
+
+def _watch(
+    model: nn.Module, name: str, module: nn.Module, found: list[tuple[str | None, int]]
+) -> Iterable[RemovableHandle]:
+    """Hooks on one module that append (weight name, MACs) to ``found`` whenever it runs."""
+    prefix = f"{name}." if name else ""
+    if isinstance(module, nn.MultiheadAttention):
+        yield module.register_forward_pre_hook(_attention_hook(prefix, found), with_kwargs=True)
+    elif isinstance(module, _WEIGHTED):
+        if not _inside_attention(model, name):
+            yield module.register_forward_hook(_weighted_hook(prefix, found))
+    elif not any(module.children()) and any(p.ndim > 1 for p in module.parameters(recurse=False)):
+        kind = type(module).__name__
+        counted = "convolutions, linear layers and attention"
+        raise ValueError(f"cannot count the operations of {name or 'the model'} ({kind}): build it from {counted}")
+
+
+def _inside_attention(model: nn.Module, name: str) -> bool:
+    """Whether a layer is attention's output projection: applied without being called, counted with the attention."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
+
+
+def _weighted_hook(prefix: str, found: list[tuple[str | None, int]]) -> Callable[[nn.Module, Any, Tensor], None]:
+    def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+        weight = module.get_parameter("weight")
+        # Every weight is used once per output position: pixels of a convolution, tokens of a linear layer.
+        found.append((f"{prefix}weight", weight.numel() * output.numel() // weight.shape[0]))
+
+    return hook
+
+
+def _attention_hook(
+    prefix: str, found: list[tuple[str | None, int]]
+) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
+    """From shapes alone: fused kernels hide the products, and which kernel runs depends on mode and version."""
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        weight = module.get_parameter("in_proj_weight")
+        dim = weight.shape[1]
+        query, key = (*args, *(kwargs[name] for name in ("query", "key") if name in kwargs))[:2]
+        queries, keys = query.numel() // dim, key.numel() // dim
+        found.append((f"{prefix}in_proj_weight", (queries + 2 * keys) * dim * dim))
+        found.append((None, 2 * queries * keys * dim))
+        found.append((f"{prefix}out_proj.weight", queries * dim * dim))
+
+    return hook

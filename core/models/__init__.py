@@ -1,0 +1,19 @@
+"""Networks to train."""
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from core.models.mlp import Mlp
+from core.models.model import Model
+from core.models.resnet import ResNet18, ResNet34, ResNet50, ResNet101
+from core.models.small_cnn import SmallCnn
+from core.models.vit import VitSmall
+from core.plugin import choice, named
+
+__all__ = ["MODELS", "Model", "ModelChoice"]
+
+MODELS: dict[str, type[Model]] = named((SmallCnn, Mlp, ResNet18, ResNet34, ResNet50, ResNet101, VitSmall))
+
+if TYPE_CHECKING:
+    ModelChoice: TypeAlias = Model
+else:
+    ModelChoice = choice(MODELS)

@@ -1,0 +1,47 @@
+"""Three convolutions and a classifier: seconds on a CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from core.models.model import ImageShape, Model
+from core.plugin import Count, plugin
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@plugin
+class SmallCnn(Model):
+    """3x3 convolutions of ``width``, 2 ``width`` and 2 ``width`` channels, each with batch norm and ReLU.
+
+    The second and third are followed by 2 x 2 max-pooling.
+    """
+
+    name: Literal["small_cnn"] = "small_cnn"
+    summary: ClassVar[str] = "3 convolutions with batch norm, 2 poolings, 1 linear layer"
+    width: Count = 16
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        """Raises ``ValueError`` for images that two poolings would leave without a pixel."""
+        from torch import nn
+
+        channels, height, width = image_shape
+        if min(height, width) < 4:
+            raise ValueError(f"small_cnn needs images of at least 4 x 4 pixels, not {height} x {width}: take model mlp")
+        features = 2 * self.width * (height // 4) * (width // 4)
+        return nn.Sequential(
+            *_convolution(channels, self.width),
+            *_convolution(self.width, 2 * self.width),
+            nn.MaxPool2d(2),
+            *_convolution(2 * self.width, 2 * self.width),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(features, num_classes),
+        )
+
+
+def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    from torch import nn
+
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()

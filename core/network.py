@@ -1,0 +1,97 @@
+"""A built model with its effective weights: forward passes for training, evaluation and scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from core.config import CellConfig
+from core.data.bundle import Bundle, Split
+from core.events import Evaluation
+from core.pruning.scope import classifier, prunable
+from core.rng import address
+
+CHUNK = 1024
+
+
+def build(cell: CellConfig, bundle: Bundle, device: torch.device) -> nn.Module:
+    """The cell's model with its own initial weights, drawn on the CPU from the seed's ``init`` stream."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address(cell.seed, "init"))
+        model = cell.model.build(bundle.image_shape, bundle.num_classes)
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+
+class Network:
+    """The module, its prunable weights by name, and the arithmetic of its device."""
+
+    def __init__(self, module: nn.Module, bundle: Bundle) -> None:
+        self.module = module
+        self.weights = prunable(module)
+        self.device = next(module.parameters()).device
+        self.classifier_weight = classifier(module)
+        self.classifier = module.get_submodule(self.classifier_weight.removesuffix(".weight"))
+        self._scale = (1.0 / bundle.std_C).view(1, -1, 1, 1).to(self.device)
+        self._shift = (-bundle.mean_C / bundle.std_C).view(1, -1, 1, 1).to(self.device)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Bytes to normalised floats, in the device's memory layout."""
+        floats = images.to(torch.float32).mul_(self._scale).add_(self._shift)
+        return floats.contiguous(memory_format=torch.channels_last) if self.device.type == "cuda" else floats
+
+    def forward(self, inputs: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Float32 logits, with ``weights`` in place of the stored ones; bfloat16 autocast on a CUDA device."""
+        with self._precision():
+            output = self.module(inputs) if weights is None else functional_call(self.module, dict(weights), (inputs,))
+        logits: Tensor = output.float()
+        return logits
+
+    def forward_frozen(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Like ``forward`` in training mode, but leaving the batch-norm statistics as they are."""
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        return self.forward(inputs, {**buffers, **weights})
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+
+    def logits(self, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits (N x C) in evaluation mode, without augmentation, in chunks."""
+        with self._evaluating():
+            return torch.cat([self.forward(self.inputs(chunk), weights) for chunk in images.split(CHUNK)])
+
+    def logits_and_features(self, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (N x C) and the classifier's inputs (N x D), as ``logits``."""
+        features: list[Tensor] = []
+        hook = self.classifier.register_forward_pre_hook(lambda _, args: features.append(args[0].float()))
+        try:
+            logits = self.logits(images, weights)
+        finally:
+            hook.remove()
+        return logits, torch.cat(features)
+
+    def evaluate(self, split: Split, num_classes: int, weights: Mapping[str, Tensor] | None = None) -> Evaluation:
+        """Mean loss, accuracy and recall per class on a split of at least one sample."""
+        logits = self.logits(split.images, weights)
+        correct = logits.argmax(1) == split.labels
+        totals = split.labels.bincount(minlength=num_classes)
+        hits = split.labels[correct].bincount(minlength=num_classes)
+        return Evaluation(
+            loss=F.cross_entropy(logits, split.labels).item(),
+            accuracy=int(correct.sum()) / len(split),
+            class_accuracy=tuple((hits.double() / totals).tolist()),
+        )
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        self.module.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.module.train()

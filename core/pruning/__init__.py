@@ -1,0 +1,22 @@
+"""Pruners: rules that decide which weights stay. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.plugin import choice, named
+from core.pruning.gmp import GMP
+from core.pruning.none import NoPruning
+from core.pruning.probmask import ProbMask
+from core.pruning.pruner import Pruner
+from core.pruning.random import Random
+from core.pruning.rigl import RigL
+from core.pruning.set import SET
+from core.pruning.snip import SNIP
+
+PRUNERS: dict[str, type[Pruner]] = named((NoPruning, Random, SNIP, GMP, RigL, SET, ProbMask))
+
+if TYPE_CHECKING:
+    PrunerChoice = Pruner
+else:
+    PrunerChoice = choice(PRUNERS)

@@ -1,0 +1,62 @@
+"""Sparse training from the first step: drop small weights, grow others. RigL and SET differ in what they grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from core.plugin import Fraction, Ratio, plugin
+from core.pruning import scores
+from core.pruning.allocation import Allocation, keep_top
+from core.pruning.mask import top
+from core.pruning.pruner import Pruner
+from core.pruning.schedule import UpdateEvery, cosine, fields_read, is_due
+from core.rounding import count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.pruning.pruner import Mask, State, View
+
+
+@plugin
+class DropAndGrow(Pruner):
+    """Start from a random mask; at every update until ``stop``, a fraction of the epochs, exchange weights per layer.
+
+    ``drop_fraction`` of a layer's kept weights are dropped, annealed to 0 at ``stop`` by a cosine, and as many are
+    grown. A weight just dropped may grow again, and then keeps its value and momentum. A layer's count never changes.
+    """
+
+    allocation: Allocation = "erk"
+    update_every: UpdateEvery = 100
+    drop_fraction: Fraction = 0.3
+    stop: Ratio = 0.75
+
+    def growth(self, view: View) -> Mapping[str, Tensor]:
+        """How much a removed weight deserves to grow, >= 0."""
+        raise NotImplementedError
+
+    def init(self, view: View) -> tuple[State, Mask | None]:
+        return {}, keep_top(view.groups, scores.random(view.weights, view.generator()), self.allocation)
+
+    def step(self, state: State, view: View) -> tuple[State, Mask | None]:
+        progress = view.moment.progress
+        if progress >= self.stop or not is_due(self.update_every, view.moment):
+            return state, None
+        fraction = self.drop_fraction * cosine(progress, self.stop)
+        growth = self.growth(view)
+        return state, {
+            layer: exchange(keep, view.weights[layer].abs(), growth[layer], fraction)
+            for layer, keep in view.mask.items()
+        }
+
+    def reads(self) -> frozenset[str]:
+        return fields_read(self.update_every)
+
+
+def exchange(keep: Tensor, magnitude: Tensor, growth: Tensor, fraction: float) -> Tensor:
+    """``keep`` without the ``fraction`` of its weights of least magnitude, and with as many of most growth instead."""
+    alive = int(keep.sum())
+    drop = count(fraction, alive)
+    stays = top(magnitude.masked_fill(~keep, -1), alive - drop)
+    return stays | top(growth.masked_fill(stays, -1), drop)

@@ -1,0 +1,56 @@
+"""Masks by exact counts. True keeps a weight."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def top(scores: Tensor, keep: int) -> Tensor:
+    """True at the ``keep`` highest scores, shaped like ``scores``; of equal scores the lowest index wins."""
+    import torch
+
+    # A stable sort orders ties by index on every device; topk leaves them open.
+    order = scores.flatten().sort(descending=True, stable=True).indices
+    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask[order[:keep]] = True
+    return mask.view(scores.shape)
+
+
+def top_of_each(scores: Mapping[str, Tensor], keep: Mapping[str, int]) -> dict[str, Tensor]:
+    """The ``keep[layer]`` highest scores of every layer."""
+    return {layer: top(score, keep[layer]) for layer, score in scores.items()}
+
+
+def top_of_all(scores: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:
+    """The ``keep`` highest scores of all layers together; of equal scores the first layer's lowest index wins."""
+    import torch
+
+    chosen = top(torch.cat([score.flatten() for score in scores.values()]), keep)
+    parts = chosen.split([score.numel() for score in scores.values()])
+    return {layer: part.view(score.shape) for (layer, score), part in zip(scores.items(), parts, strict=True)}
+
+
+def kept(mask: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many weights each layer keeps."""
+    return {layer: int(keep.sum()) for layer, keep in mask.items()}
+
+
+def removed(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many weights of each layer ``old`` keeps and ``new`` does not; with the two swapped, how many were grown."""
+    return {layer: int((old[layer] & ~keep).sum()) for layer, keep in new.items()}
+
+
+def equal(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:
+    """Whether both keep the same weights of the same layers."""
+    return old.keys() == new.keys() and all(bool((old[layer] == keep).all()) for layer, keep in new.items())
+
+
+def density(mask: Mapping[str, Tensor]) -> float:
+    """Share of weights kept, in [0, 1]; 1 for a mask of no layers."""
+    total = sum(keep.numel() for keep in mask.values())
+    return sum(itertools.chain(kept(mask).values())) / total if total else 1.0

@@ -1,0 +1,32 @@
+"""Projection onto a budget of probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HALVINGS = 30
+"""Leaves 1e-9 of the range: below the spacing of float32 numbers near 1."""
+
+
+def project(values: Sequence[Tensor], budget: float) -> list[Tensor]:
+    """The nearest point of {0 <= s <= 1, sum of all s <= budget}: clamp(values - shift), the shift found by bisection."""
+    import torch
+
+    def excess(shift: Tensor) -> Tensor:
+        sums = [(value - shift).clamp(0, 1).sum(dtype=torch.float64) for value in values]
+        return torch.stack(sums).sum() - budget
+
+    low = values[0].new_zeros(())
+    high = torch.stack([value.max() for value in values]).max().clamp(min=0)
+    if excess(low) <= 0:
+        return [value.clamp(0, 1) for value in values]
+    # The upper end is returned: there the sum never exceeds the budget. No branch, so no wait for the device.
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        over = excess(middle) > 0
+        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+    return [(value - high).clamp(0, 1) for value in values]

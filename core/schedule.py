@@ -1,0 +1,50 @@
+"""What happens in which epoch. Every position is a fraction of the epochs, so that nothing early reads alpha."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from core.config import CellConfig, first_selection, warmup_epochs
+
+Phase = Literal["full", "idle", "coreset"]
+
+
+def learning_rate(cell: CellConfig, epoch: int) -> float:
+    """Cosine to zero over T epochs, constant within one: lr/2 * (1 + cos(pi (t-1) / T)) [paper, hyper-parameters]."""
+    return 0.5 * cell.lr * (1 + math.cos(math.pi * (epoch - 1) / cell.epochs))
+
+
+def coreset_starts(cell: CellConfig) -> int:
+    """The first epoch trained on a coreset; T + 1 when there is none.
+
+    ``printed``: the first selection. ``skip`` (our reading): the epoch after T/2, or after the warm-up if that is later.
+    """
+    if cell.coreset_ratio == 1:
+        return cell.epochs + 1
+    if cell.schedule == "skip":
+        return max(warmup_epochs(cell), cell.epochs // 2) + 1
+    return first_selection(cell)
+
+
+def phase(cell: CellConfig, epoch: int) -> Phase:
+    """On what the epoch trains: all data, nothing (the gap of the ``skip`` schedule), or the coreset."""
+    if epoch >= coreset_starts(cell):
+        return "coreset"
+    skipping = cell.schedule == "skip" and cell.coreset_ratio < 1
+    return "idle" if skipping and epoch > warmup_epochs(cell) else "full"
+
+
+def selects(cell: CellConfig, epoch: int) -> bool:
+    """Whether the selector chooses a new coreset at the start of the epoch [Algorithm 1: t > K and t mod R = 0]."""
+    return phase(cell, epoch) == "coreset" and epoch % cell.select_every == 0
+
+
+def starts_at_random(cell: CellConfig, epoch: int) -> bool:
+    """Whether the epoch begins the coreset phase of ``skip`` between two selections, with a random subset."""
+    return epoch == coreset_starts(cell) and not selects(cell, epoch) and epoch <= cell.epochs
+
+
+def switches(cell: CellConfig) -> tuple[int, ...]:
+    """The epochs that begin with another training set than the epoch before."""
+    return tuple(t for t in range(1, cell.epochs + 1) if selects(cell, t) or starts_at_random(cell, t))

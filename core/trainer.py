@@ -1,0 +1,372 @@
+"""SWaST's training loop [arXiv 2511.09901, Algorithm 1], as an iterator of events.
+
+    X <- D;  D~ <- {}
+    for t = 1 .. T:
+        if t > K and t mod R == 0:
+            X <- S(D, theta, alpha)                    # _select
+            D~ <- {(x, f_theta(x)) : x in X}           # _record
+        for each batch B of X:                         # _train
+            L = CE(B) + lambda * KL term over B        # _loss
+            g = grad L
+            theta <- P(theta, g)                       # _prune
+            theta <- SGD step
+
+The trainer writes nothing, prints nothing and knows no tracker.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core import flops, rng, schedule
+from core.config import CellConfig, as_dict, canonical, first_selection
+from core.coresets import SELECTORS
+from core.coresets.samples import Coreset, Samples
+from core.costs import Meter
+from core.data.augment import AUGMENTATIONS
+from core.data.bundle import Bundle
+from core.events import CoresetSelected, Diverged, EpochEnded, Event, LayerChange, MaskChanged, StateRecorded
+from core.history import History
+from core.masking import Masking
+from core.network import Network, build
+from core.preservation import Preserved
+from core.pruning.pruner import Moment, View
+from core.rounding import count
+from core.state import RunState, StateError, take, under
+
+CALIBRATION = 256
+"""Samples of the calibration batch that init-time pruners see."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one epoch of training left behind."""
+
+    trained: int
+    loss: float | None = None
+    preservation: float | None = None
+    noisy_clean: float | None = None
+    seconds_prune: float = 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one batch's forward and backward pass left behind, still on the device."""
+
+    loss_B: Tensor
+    correct_B: Tensor
+    penalty: Tensor | None
+
+
+class Trainer:
+    """One run. ``events()`` advances it; ``state()`` and ``restore()`` fork or resume it at epoch ends."""
+
+    def __init__(self, cell: CellConfig, bundle: Bundle, device: str | torch.device = "cpu") -> None:
+        self.cell = canonical(cell)
+        self.bundle = bundle
+        self.device = torch.device(device)
+        module = build(self.cell, bundle, self.device)
+        self.network = Network(module, bundle)
+        self.masking = Masking(self.cell, self.network.weights, self.network.classifier_weight)
+        self.costs = Meter(flops.measure(module, bundle.image_shape))
+        self.optimizer = _sgd(self.cell, module)
+        self.history = History.empty(len(bundle.train), self.device)
+        self.index_M = torch.arange(len(bundle.train), device=self.device)
+        self.weight_N: Tensor | None = None
+        self.preserved: Preserved | None = None
+        self.epoch = 0
+        self.step = 0
+        self.diverged = False
+
+    def events(self, until: int | None = None) -> Iterator[Event]:
+        """Train up to and including epoch ``until`` (the last one by default) and say what happens."""
+        last = self.cell.epochs if until is None else min(until, self.cell.epochs)
+        if self.epoch == 0:
+            yield from self._init_mask()
+        while self.epoch < last and not self.diverged:
+            yield from self._epoch(self.epoch + 1)
+
+    def _epoch(self, epoch: int) -> Iterator[Event]:
+        started = time.perf_counter()
+        if schedule.selects(self.cell, epoch) or schedule.starts_at_random(self.cell, epoch):
+            yield self._select(epoch)
+            if self.cell.preservation.name != "none":
+                yield self._record(epoch)
+        selecting = time.perf_counter() - started
+        result = yield from self._train(epoch)
+        self.epoch = epoch
+        yield self._ended(result, selecting, started)
+        if result.loss is not None and not math.isfinite(result.loss):
+            self.diverged = True
+            yield Diverged(epoch, f"the training loss of epoch {epoch} is {result.loss}")
+
+    def _select(self, epoch: int) -> CoresetSelected:
+        started = time.perf_counter()
+        selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
+        coreset = selector.select(
+            self._samples(selector.needs),
+            size=count(self.cell.coreset_ratio, len(self.bundle.train)),
+            progress=epoch / self.cell.epochs,
+            rng=rng.generator(self.cell.seed, "select", epoch),
+        )
+        before, self.index_M = self.index_M, coreset.index_M
+        self.weight_N = self._spread(coreset)
+        shared = int(torch.isin(self.index_M, before).sum())
+        flipped = self.bundle.flipped_N
+        return CoresetSelected(
+            epoch=epoch,
+            size=len(self.index_M),
+            removed=len(before) - shared,
+            added=len(self.index_M) - shared,
+            noise_ratio=float(flipped[self.index_M].float().mean()) if bool(flipped.any()) else None,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _samples(self, needs: frozenset[str]) -> Samples:
+        train, past = self.bundle.train, self.history
+        logits = features = None
+        if needs & {"logits", "features"}:
+            self.costs.score(len(train), self.masking.density_by_layer)
+            logits, features = self.network.logits_and_features(train.images, self.masking.evaluated())
+        told = "history" in needs
+        return Samples(
+            labels_N=train.labels,
+            num_classes=self.bundle.num_classes,
+            logits_NC=logits if "logits" in needs else None,
+            features_ND=features if "features" in needs else None,
+            loss_N=past.loss_N if told else None,
+            correct_N=past.correct_N if told else None,
+            forgotten_N=past.forgotten_N if told else None,
+        )
+
+    def _spread(self, coreset: Coreset) -> Tensor | None:
+        if coreset.weight_M is None:
+            return None
+        weight_N = torch.zeros(len(self.bundle.train), device=self.device)
+        return weight_N.index_put((coreset.index_M,), coreset.weight_M.to(weight_N))
+
+    def _record(self, epoch: int) -> StateRecorded:
+        train, index_M = self.bundle.train, self.index_M
+        self.costs.score(len(index_M), self.masking.density_by_layer)
+        logits_MC = self.network.logits(train.images[index_M], self.masking.evaluated())
+        self.preserved = self.cell.preservation.record(index_M, train.labels[index_M], logits_MC, len(train))
+        return StateRecorded(epoch, len(index_M))
+
+    def _train(self, epoch: int) -> Generator[Event, None, Pass]:
+        if schedule.phase(self.cell, epoch) == "idle":
+            return Pass(0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate(self.cell, epoch)
+        order_M = self._order(epoch)
+        batches = batches_of(order_M, self.cell.batch_size)
+        steps, pruning = [], 0.0
+        for position, index_B in enumerate(batches):
+            moment = self._moment(epoch, position, len(batches))
+            steps.append(self._gradients(index_B, moment))
+            started = time.perf_counter()
+            change = self._prune(moment, len(index_B))
+            pruning += time.perf_counter() - started
+            self.optimizer.step()
+            self.step += 1
+            if change is not None:
+                yield change
+        return self._passed(order_M, steps, pruning)
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = rng.generator(self.cell.seed, "order", epoch)
+        return self.index_M[torch.randperm(len(self.index_M), generator=generator).to(self.device)]
+
+    def _moment(self, epoch: int, position: int, steps: int) -> Moment:
+        return Moment(
+            epoch=epoch,
+            epochs=self.cell.epochs,
+            step=self.step,
+            step_in_epoch=position,
+            steps_in_epoch=steps,
+            select_every=self.cell.select_every,
+            first_selection=first_selection(self.cell),
+        )
+
+    def _gradients(self, index_B: Tensor, moment: Moment) -> Step:
+        train = self.bundle.train
+        inputs = self.network.inputs(train.images[index_B])
+        if self.cell.augmentation != "none":
+            inputs = AUGMENTATIONS[self.cell.augmentation](inputs, self._generator("augment", moment))
+        labels = train.labels[index_B]
+        weights = self.masking.trained(moment, lambda: self._generator("prune", moment))
+        logits = self.network.forward(inputs, weights)
+        loss_B = F.cross_entropy(logits, labels, reduction="none")
+        penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._loss(loss_B, index_B, penalty).backward()
+        return Step(loss_B.detach(), logits.detach().argmax(1) == labels, None if penalty is None else penalty.detach())
+
+    def _loss(self, loss_B: Tensor, index_B: Tensor, penalty: Tensor | None) -> Tensor:
+        if self.weight_N is None:
+            loss = loss_B.mean()
+        else:
+            weight_B = self.weight_N[index_B]
+            loss = (weight_B * loss_B).sum() / weight_B.sum().clamp_min(torch.finfo(weight_B.dtype).tiny)
+        return loss if penalty is None else loss + self.cell.preservation_weight * penalty
+
+    def _prune(self, moment: Moment, batch: int) -> MaskChanged | None:
+        if not self.masking.active:
+            self.costs.train(batch)
+            return None
+        density = self.masking.density_by_layer
+        layers = self.masking.step(self._view(moment), self._momentum)
+        self.costs.train(batch, density, updated=layers is not None, demand=self.cell.pruner.dense_gradient)
+        return None if layers is None else _mask_changed(moment, layers)
+
+    def _init_mask(self) -> Iterator[Event]:
+        if self.masking.active:
+            moment = self._moment(0, 0, 1)
+            layers = self.masking.init(self._view(moment))
+            if layers is not None:
+                yield _mask_changed(moment, layers)
+
+    def _view(self, moment: Moment) -> View:
+        return View(
+            moment=moment,
+            groups=self.masking.groups,
+            weights=self.masking.stored(),
+            gradients=self.masking.gradients(),
+            mask=self.masking.mask,
+            loss_at=self._calibration_loss,
+            generator=lambda: self._generator("prune", moment),
+        )
+
+    def _generator(self, stream: rng.Stream, moment: Moment) -> torch.Generator:
+        return rng.generator(self.cell.seed, stream, moment.epoch, moment.step_in_epoch)
+
+    def _calibration_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy of one fixed batch of the training set; the batch-norm statistics stay as they are."""
+        train = self.bundle.train
+        chosen = torch.randperm(len(train), generator=rng.generator(self.cell.seed, "prune"))[: CALIBRATION]
+        index_B = chosen.to(self.device)
+        logits = self.network.forward_frozen(self.network.inputs(train.images[index_B]), weights)
+        return F.cross_entropy(logits, train.labels[index_B])
+
+    def _momentum(self, weight: nn.Parameter) -> Tensor | None:
+        buffer: Tensor | None = self.optimizer.state[weight].get("momentum_buffer")
+        return buffer
+
+    def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
+        loss_M = torch.cat([step.loss_B for step in steps])
+        self.history = self.history.after(order_M, loss_M, torch.cat([step.correct_B for step in steps]))
+        penalties = [step.penalty for step in steps if step.penalty is not None]
+        return Pass(
+            trained=len(order_M),
+            loss=loss_M.mean().item(),
+            preservation=torch.stack(penalties).mean().item() if penalties else None,
+            noisy_clean=_noisy_clean(loss_M, self.bundle.flipped_N[order_M]),
+            seconds_prune=pruning,
+        )
+
+    def _ended(self, result: Pass, selecting: float, started: float) -> EpochEnded:
+        effective, classes = self.masking.evaluated(), self.bundle.num_classes
+        val = self.network.evaluate(self.bundle.val, classes, effective) if len(self.bundle.val) else None
+        test = self.network.evaluate(self.bundle.test, classes, effective)
+        self.costs.evaluate(len(self.bundle.val) + len(self.bundle.test), self.masking.density_by_layer)
+        return EpochEnded(
+            epoch=self.epoch,
+            trained=result.trained,
+            lr=schedule.learning_rate(self.cell, self.epoch),
+            loss_train=result.loss,
+            loss_preservation=result.preservation,
+            noisy_clean_loss=result.noisy_clean,
+            density=self.masking.density,
+            dead_layers=self.masking.dead_layers,
+            test=test,
+            val=val,
+            cost=self.costs.take(),
+            full_cost=self.costs.full_epoch(len(self.bundle.train)),
+            seconds_prune=result.seconds_prune,
+            seconds_select=selecting,
+            seconds=time.perf_counter() - started,
+        )
+
+    def state(self) -> RunState:
+        """The run after its last completed epoch. The tensors are views: dump or copy them before training on."""
+        module = self.network.module
+        names = dict(module.named_parameters())
+        buffers = {name: self._momentum(weight) for name, weight in names.items()}
+        tensors = {
+            **under("model", module.state_dict()),
+            **under("momentum", {name: buffer for name, buffer in buffers.items() if buffer is not None}),
+            **under("mask", self.masking.mask),
+            **under("pruner", self.masking.state),
+            **under("history", self.history.tensors()),
+            **under("coreset", {"index": self.index_M}),
+        }
+        if self.weight_N is not None:
+            tensors |= under("coreset", {"weight": self.weight_N})
+        if self.preserved is not None:
+            tensors |= under("preserved", self.preserved.tensors())
+        meta = {"epoch": self.epoch, "step": self.step, "diverged": self.diverged, "cell": as_dict(self.cell)}
+        return RunState(tensors, {**meta, "data": self.bundle.digest})
+
+    def restore(self, state: RunState) -> None:
+        """Take over a state of this cell, or of another one up to where the two part.
+
+        Raises ``StateError`` when the state is of another data set or another model.
+        """
+        if state.meta["data"] != self.bundle.digest:
+            raise StateError(f"a checkpoint of data set {state.meta['data'][:12]}; this run has {self.bundle.digest[:12]}")
+        state = RunState({name: tensor.to(self.device) for name, tensor in state.tensors.items()}, state.meta)
+        try:
+            self.network.module.load_state_dict(take(state, "model"))
+        except RuntimeError as error:
+            raise StateError(f"a checkpoint of another model than {self.cell.model.name}: {error}") from error
+        momentum = take(state, "momentum")
+        for name, weight in self.network.module.named_parameters():
+            self.optimizer.state[weight] = {"momentum_buffer": momentum[name].clone()} if name in momentum else {}
+        self.masking.restore(take(state, "mask"), take(state, "pruner"))
+        self.history = History(**take(state, "history"))
+        coreset, preserved = take(state, "coreset"), take(state, "preserved")
+        self.index_M, self.weight_N = coreset["index"], coreset.get("weight")
+        self.preserved = Preserved(**preserved) if preserved else None
+        self.epoch, self.step = state.meta["epoch"], state.meta["step"]
+        self.diverged = state.meta["diverged"]
+
+
+def batches_of(order_M: Tensor, size: int) -> list[Tensor]:
+    """Split into batches of ``size``; the last one is kept, a last one of a single sample joins the one before."""
+    batches = list(order_M.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _sgd(cell: CellConfig, module: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        module.parameters(),
+        lr=cell.lr,
+        momentum=cell.momentum,
+        weight_decay=cell.weight_decay,
+        nesterov=cell.nesterov,
+        fused=True,
+    )
+
+
+def _mask_changed(moment: Moment, layers: Mapping[str, LayerChange]) -> MaskChanged:
+    return MaskChanged(
+        epoch=moment.epoch,
+        step=moment.step,
+        removed=sum(layer.removed for layer in layers.values()),
+        grown=sum(layer.grown for layer in layers.values()),
+        layers=dict(layers),
+    )
+
+
+def _noisy_clean(loss_M: Tensor, flipped_M: Tensor) -> float | None:
+    if not bool(flipped_M.any()) or bool(flipped_M.all()):
+        return None
+    return (loss_M[flipped_M].mean() / loss_M[~flipped_M].mean()).item()
