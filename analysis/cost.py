@@ -30,9 +30,9 @@ def points(runs: pd.DataFrame) -> pd.DataFrame:
     own, shown = own_columns(runs)
     keys = [*shown, "role", "prune_rate", "coreset_ratio"]
     costs = [c for c in ("flops_relative", "seconds") if c in runs]
-    table = pd.concat(
-        [own, runs[["seed", "prune_rate", "coreset_ratio", "accuracy_test", *costs]]], axis=1
-    ).assign(role=roles(runs))
+    table = pd.concat([own, runs[["seed", "prune_rate", "coreset_ratio", "accuracy_test", *costs]]], axis=1).assign(
+        role=roles(runs)
+    )
     table = table[runs["status"] == "finished"]
     seeds = table.groupby([*keys, "seed"], dropna=False, as_index=False).mean()
     grouped = seeds.groupby(keys, dropna=False)

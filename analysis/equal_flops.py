@@ -28,9 +28,7 @@ def equal_flops(runs: pd.DataFrame) -> pd.DataFrame:
         empty = cells.frame.head(0).assign(**dict.fromkeys(columns, np.nan))
         return with_facets(empty, grid, columns)
     means = cell_statistics(grid, "flops_relative")["mean"].rename("flops").reset_index()
-    neighbours = _neighbours(
-        cells.frame[CELL].merge(means, on=CELL, how="left"), _front(grid, means)
-    )
+    neighbours = _neighbours(cells.frame[CELL].merge(means, on=CELL, how="left"), _front(grid, means))
     found = measured(_against(cells, grid, neighbours), "equal_flops", _measure(neighbours))
     found["flops_relative"] = neighbours["flops"].to_numpy()
     cheaper = neighbours["weight"].isna().to_numpy() & (found["note"] == "")

@@ -102,9 +102,7 @@ def side_of(column: str) -> Side:
 def roles(runs: pd.DataFrame) -> pd.Series:
     """dense, prune_only, coreset_only or joint; told by the pruner's name, not by its rate."""
     pruned, reduced = runs["pruner"] != "none", runs["coreset_ratio"] < 1
-    role = np.select(
-        [pruned & reduced, pruned, reduced], ["joint", "prune_only", "coreset_only"], "dense"
-    )
+    role = np.select([pruned & reduced, pruned, reduced], ["joint", "prune_only", "coreset_only"], "dense")
     return pd.Series(role, index=runs.index, dtype="str")
 
 
@@ -211,9 +209,7 @@ def _by_nulls(frame: pd.DataFrame, on: list[str]) -> Iterator[tuple[set[str], pd
         yield {c for c, null in zip(on, pattern, strict=True) if null}, frame[rows]
 
 
-def _preferred(
-    pairs: pd.DataFrame, facets: pd.DataFrame, table: pd.DataFrame, keys: Keys
-) -> pd.DataFrame:
+def _preferred(pairs: pd.DataFrame, facets: pd.DataFrame, table: pd.DataFrame, keys: Keys) -> pd.DataFrame:
     """One preservation per facet and ratio: finished before failed, none, own, then by name.
 
     A facet without joint cells shows its own preservation first.

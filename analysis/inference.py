@@ -90,9 +90,7 @@ def sign_flip(values_CS: Floats, tail: Tail = "two-sided") -> Floats:
     return p
 
 
-def welch(
-    slope_RC: Floats, sd_RC: Floats, n_RC: NDArray[np.int64], value_C: Floats
-) -> tuple[Floats, Floats]:
+def welch(slope_RC: Floats, sd_RC: Floats, n_RC: NDArray[np.int64], value_C: Floats) -> tuple[Floats, Floats]:
     """Unpaired 95 % interval around ``value_C``, a function of independent group means.
 
     slope is its derivative by each group's mean (0 where the group does not enter). Variance
@@ -119,10 +117,11 @@ def false_discovery(p: Floats, family: NDArray[np.int64]) -> Floats:
 def _signs(seeds: int) -> Floats:
     if 2**seeds <= RESAMPLES:
         codes = np.arange(2**seeds)
-        return 1.0 - 2.0 * ((codes[None, :] >> np.arange(seeds)[:, None]) & 1)
+        heads = (codes[None, :] >> np.arange(seeds)[:, None]) & 1
+        return (1 - 2 * heads).astype(np.float64)
     flips = np.random.default_rng(0).integers(0, 2, size=(seeds, RESAMPLES + 1))
     flips[:, 0] = 0
-    return 1.0 - 2.0 * flips
+    return (1 - 2 * flips).astype(np.float64)
 
 
 def _rounding(mean: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,7 @@ class Heatmap:
     experiment: str
     title: str
     unit: str
+    subtitle: str
     caption: str
     diverging: bool
     rows: tuple[str, ...]
@@ -93,12 +95,11 @@ def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
 
 def _accuracy(panels: tuple[Panel, ...], label: str, suffix: str, shown: pd.DataFrame) -> Heatmap:
     kept = sorted(set(shown["control_preservation"].dropna()) - {""})
-    caption = (
-        f"Mean over seeds ± half-width of its 95 % t-interval, {_seeds(panels)}. First row and "
-        f"column: single treatments{_preserved(kept)}. {_holes(panels)}"
-    )
+    subtitle = f"%, mean ± half-width of its 95 % t-interval, {_seeds(panels)}"
+    caption = f"First row and column: single treatments{_preserved(kept)}. {_holes(panels)}"
     title = "Final test accuracy"
-    return _assembled(f"accuracy{suffix}", label, title, "%", caption, False, panels)
+    name = f"accuracy{suffix}"
+    return _assembled(name, label, title, "%", (subtitle, caption), False, panels)
 
 
 def _measures(
@@ -114,8 +115,8 @@ def _measures(
         )
         panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
         kept = sorted(set(shown["control_preservation"].dropna()) - {""})
-        caption = _measure_caption(measure, rows, panels, kept)
-        yield _assembled(name + suffix, label, measure.title, measure.unit, caption, True, panels)
+        words = _measure_words(measure, rows, panels, kept)
+        yield _assembled(name + suffix, label, measure.title, measure.unit, words, True, panels)
 
 
 def _assembled(
@@ -123,15 +124,13 @@ def _assembled(
     label: str,
     title: str,
     unit: str,
-    caption: str,
+    words: tuple[str, str],
     diverging: bool,
     panels: tuple[Panel, ...],
 ) -> Heatmap:
     rows = sorted({p.row for p in panels}, key=lambda r: (_ORDER.get(r.split(" (")[0], 9), r))
     columns = sorted({p.column for p in panels})
-    return Heatmap(
-        name, label, title, unit, caption, diverging, tuple(rows), tuple(columns), panels
-    )
+    return Heatmap(name, label, title, unit, *words, diverging, tuple(rows), tuple(columns), panels)
 
 
 def _accuracy_panel(grid: pd.DataFrame) -> Panel:
@@ -151,23 +150,17 @@ def _measure_panel(grid: pd.DataFrame) -> Panel:
 
 def _states(grid: pd.DataFrame, value: pd.Series) -> pd.Series:
     failed = (grid["n"] == 0) & (grid["n_failed"] + grid["n_stopped"] > 0)
-    state = np.select(
-        [failed, grid["n"] == 0, value.isna()], [FAILED, MISSING, UNDEFINED], COLOURED
-    )
+    state = np.select([failed, grid["n"] == 0, value.isna()], [FAILED, MISSING, UNDEFINED], COLOURED)
     return pd.Series(state, index=grid.index, dtype="str")
 
 
-def _panel(
-    grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, state: pd.Series
-) -> Panel:
-    rates = _percent(grid["prune_rate"]).where(
-        ~grid["role"].isin(PRUNED) | (grid["prune_rate"] > 0), "0 (FC)"
-    )
+def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, state: pd.Series) -> Panel:
+    rates = _percent(grid["prune_rate"]).where(~grid["role"].isin(PRUNED) | (grid["prune_rate"] > 0), "0 (FC)")
     row, row_names = pd.factorize(rates)
     column, column_names = pd.factorize(_percent(grid["coreset_ratio"]))
 
-    def square(values: pd.Series, dtype: type, empty: object) -> NDArray[np.generic]:
-        out = np.full((len(row_names), len(column_names)), empty, dtype=dtype)
+    def square(values: pd.Series, dtype: str, empty: object) -> NDArray[Any]:
+        out: NDArray[Any] = np.full((len(row_names), len(column_names)), empty, dtype=dtype)
         out[row, column] = values.to_numpy()
         return out
 
@@ -179,31 +172,30 @@ def _panel(
         f"{first['pruner']} × {first['selector']}",
         tuple(row_names),
         tuple(column_names),
-        square(100 * value, float, np.nan),
-        square(100 * half, float, np.nan),
-        square(n, int, 0),
-        square(q, float, np.nan),
-        square(tested.astype("bool"), bool, False),
-        square(state, np.dtype("U9"), MISSING),
+        square(100 * value, "f8", np.nan),
+        square(100 * half, "f8", np.nan),
+        square(n, "i8", 0),
+        square(q, "f8", np.nan),
+        square(tested.astype("bool"), "?", False),
+        square(state, "U9", MISSING),
     )
 
 
-def _measure_caption(
-    measure: Measure, rows: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]
-) -> str:
+def _measure_words(measure: Measure, rows: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]) -> tuple[str, str]:
+    """Subtitle and caption."""
     tests = sorted(set(rows["test"]) - {""})
     tested = "No test: a test needs two seeds. "
     if tests:
         side = ", gains only, both one-sided tests" if measure.claims else ""
         tested = (
-            f"Hatched: not significant, q ≥ 0.05 ({' / '.join(tests)}{side}; Benjamini–Hochberg "
-            "over all joint cells of one preservation value). "
+            f"Hatched: not significant, q ≥ 0.05 ({' / '.join(tests)} test{side}; "
+            "Benjamini–Hochberg over all joint cells of one preservation value). "
         )
-    return (
-        f"{measure.definition}. Mean contrast ± half-width of its 95 % t-interval, "
-        f"{_seeds(panels, 'paired seed')}. {tested}Grey: accuracy (%) of the single "
-        f"treatments{_preserved(kept)}. {_holes(panels)}"
+    subtitle = f"{measure.unit}; mean contrast ± half-width of its 95 % t-interval, {_seeds(panels, 'paired seed')}"
+    caption = (
+        f"{measure.definition}. {tested}Grey: accuracy (%) of the single treatments{_preserved(kept)}. {_holes(panels)}"
     )
+    return subtitle, caption
 
 
 def _preserved(kept: list[str]) -> str:
@@ -234,11 +226,9 @@ def _percent(values: pd.Series) -> pd.Series:
     return (100 * values).map("{:.4g}".format).astype("str")
 
 
-def _experiment(fields: dict[str, object]) -> str:
+def _experiment(fields: dict[str, Any]) -> str:
     named = [
-        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {v}"
-        for k, v in fields.items()
-        if pd.notna(v)
+        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {v}" for k, v in fields.items() if pd.notna(v)
     ]
     return ", ".join(named)
 

@@ -42,9 +42,7 @@ class Column:
     absent: str = ""
 
 
-def _optional(
-    name: str, kind: Kind, unit: str, within: pd.Interval | None = None, absent: str = ""
-) -> Column:
+def _optional(name: str, kind: Kind, unit: str, within: pd.Interval | None = None, absent: str = "") -> Column:
     return Column(name, kind, unit, optional=True, nullable=True, within=within, absent=absent)
 
 
@@ -144,9 +142,7 @@ def validate_runs(runs: pd.DataFrame, source: str = "runs") -> pd.DataFrame:
     _refuse_duplicates(typed, ["cell_id"], source, "keep one row per cell")
     finished = typed["status"] == "finished"
     for name in ("accuracy_test", "chance"):
-        _refuse(
-            typed, name, finished & typed[name].isna(), source, "a number in every finished row"
-        )
+        _refuse(typed, name, finished & typed[name].isna(), source, "a number in every finished row")
     odd = (typed["pruner"] == "none") & (typed["prune_rate"] > 0)
     _refuse(typed, "prune_rate", odd, source, "0 where pruner is none; name the pruner")
     return typed.sort_values("cell_id", ignore_index=True)
@@ -166,9 +162,7 @@ def validate_history(history: pd.DataFrame, source: str = "history") -> pd.DataF
 def absent_columns(table: pd.DataFrame, columns: Iterable[Column] = RUN_COLUMNS) -> tuple[str, ...]:
     """One sentence for each missing optional column that an analysis wants."""
     return tuple(
-        f"Column {c.name} is missing: {c.absent}."
-        for c in columns
-        if c.absent and c.name not in table.columns
+        f"Column {c.name} is missing: {c.absent}." for c in columns if c.absent and c.name not in table.columns
     )
 
 
@@ -190,9 +184,7 @@ def _read(path: Path, columns: tuple[Column, ...]) -> pd.DataFrame:
         strings = {c.name: "str" for c in columns if c.kind == "str"}
         return pd.read_csv(path, dtype=strings, keep_default_na=False, na_values=["", "nan", "NaN"])
     except (OSError, ValueError) as error:
-        raise TableError(
-            f"{path.name}: cannot be read ({str(error).splitlines()[0]}); write it again."
-        ) from error
+        raise TableError(f"{path.name}: cannot be read ({str(error).splitlines()[0]}); write it again.") from error
 
 
 def _typed(table: pd.DataFrame, columns: tuple[Column, ...], source: str) -> pd.DataFrame:
@@ -230,9 +222,7 @@ def _checked(table: pd.DataFrame, column: Column, source: str) -> pd.Series:
     if column.within is not None:
         low, high = float(column.within.left), float(column.within.right)
         inside = values.between(low, high, inclusive=column.within.closed)
-        _refuse(
-            table, column.name, present & ~inside, source, f"a {column.unit} in {column.within}"
-        )
+        _refuse(table, column.name, present & ~inside, source, f"a {column.unit} in {column.within}")
     if column.words:
         bad = present & ~values.isin(column.words)
         _refuse(table, column.name, bad, source, " | ".join(column.words))
@@ -273,6 +263,4 @@ def _refuse_duplicates(table: pd.DataFrame, keys: list[str], source: str, remedy
     if twice.any():
         row = table.loc[twice, keys].iloc[0]
         what = ", ".join(f"{k} {row[k]}" for k in keys)
-        raise TableError(
-            f"{source}: {what} occurs more than once ({int(twice.sum())} rows too many); {remedy}."
-        )
+        raise TableError(f"{source}: {what} occurs more than once ({int(twice.sum())} rows too many); {remedy}.")

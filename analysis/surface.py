@@ -71,9 +71,7 @@ def with_facets(cells: pd.DataFrame, grid: Grid, columns: list[str]) -> pd.DataF
 
 def baselines_first(cells: pd.DataFrame) -> pd.DataFrame:
     """Sorted by prune rate up and coreset ratio down, the single treatments in front."""
-    keys = cells.assign(
-        _pruned=cells["role"].isin(PRUNED), _reduced=cells["role"].isin(REDUCED)
-    ).sort_values(
+    keys = cells.assign(_pruned=cells["role"].isin(PRUNED), _reduced=cells["role"].isin(REDUCED)).sort_values(
         ["facet", "_pruned", "prune_rate", "_reduced", "coreset_ratio"],
         ascending=[True, True, True, True, False],
     )
@@ -87,9 +85,7 @@ def _completed(grid: Grid) -> pd.DataFrame:
     pruned = cells.loc[cells["role"].isin(PRUNED), ["facet", "prune_rate"]]
     reduced = cells.loc[cells["role"].isin(REDUCED), ["facet", "coreset_ratio"]]
     rows = pd.concat([facets.assign(prune_rate=0.0, pruned=False), pruned.assign(pruned=True)])
-    columns = pd.concat(
-        [facets.assign(coreset_ratio=1.0, reduced=False), reduced.assign(reduced=True)]
-    )
+    columns = pd.concat([facets.assign(coreset_ratio=1.0, reduced=False), reduced.assign(reduced=True)])
     both = rows.drop_duplicates().merge(columns.drop_duplicates(), on="facet")
     role = np.select(
         [both["pruned"] & both["reduced"], both["pruned"], both["reduced"]],

@@ -76,9 +76,8 @@ def additive(y: Terms) -> Floats:
 def bliss(y: Terms) -> Floats:
     """r(p, a) - r(p, 1) r(0, a), r = (y - chance) / (mean y(0, 1) - chance)."""
     scale = np.where(y.dense_mean > y.chance, y.dense_mean - y.chance, np.nan)
-    return (y.joint - y.chance) / scale - (
-        (y.pruning - y.chance) * (y.coreset - y.chance) / scale**2
-    )
+    expected: Floats = (y.pruning - y.chance) * (y.coreset - y.chance) / scale**2
+    return (y.joint - y.chance) / scale - expected
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "bliss": Measure(
         "Departure from Bliss independence",
-        "r(p,α) − r(p,1)·r(0,α), r = (y − chance)/(mean y(0,1) − chance); "
-        "zero: independent on the above-chance scale",
+        "r(p,α) − r(p,1)·r(0,α), r = (y − chance)/(mean y(0,1) − chance); zero: independent on the above-chance scale",
         bliss,
         ("pruning", "coreset"),
         unit="points of the above-chance scale, 100 = dense − chance",
@@ -167,15 +165,14 @@ def synergy(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def joint_cells(grid: Grid) -> JointCells:
+    """The joint cells of every facet with their controls."""
     stats = cell_statistics(grid, "accuracy_test").reset_index()
     frame = baselines_first(stats[stats["role"] == "joint"]).reset_index(drop=True)
     frame = frame.drop(columns="control_preservation").assign(
         family=grid.facets["family"].loc[frame["facet"]].to_numpy()
     )
     frame = frame.merge(
-        stats.loc[
-            stats["role"] == "coreset_only", ["facet", "coreset_ratio", "control_preservation"]
-        ],
+        stats.loc[stats["role"] == "coreset_only", ["facet", "coreset_ratio", "control_preservation"]],
         on=["facet", "coreset_ratio"],
         how="left",
     ).fillna({"control_preservation": ""})
@@ -200,9 +197,8 @@ def _paired(frame: pd.DataFrame, seeds: pd.DataFrame) -> pd.DataFrame:
     return long
 
 
-def with_terms(
-    frame: pd.DataFrame, long: pd.DataFrame, groups: dict[str, pd.DataFrame]
-) -> JointCells:
+def with_terms(frame: pd.DataFrame, long: pd.DataFrame, groups: dict[str, pd.DataFrame]) -> JointCells:
+    """Cells, paired runs and group statistics (mean, sd, n per cell) as the terms of contrasts."""
     size = len(frame)
     matrix = {name: _matrix(long, name, size) for name in groups}
     mean = {name: group["mean"].to_numpy(dtype=np.float64) for name, group in groups.items()}
@@ -266,15 +262,14 @@ def measured(cells: JointCells, name: str, measure: Measure) -> pd.DataFrame:
 
 def _unpaired(cells: JointCells, measure: Measure) -> tuple[Floats, Floats]:
     """Welch interval. Each contrast is linear in each mean, so a central difference is exact."""
-    groups = list(cells.n)
     slopes = []
-    for group in groups:
+    for group in cells.n:
         mean = getattr(cells.mean, group)
         up = measure.contrast(replace(cells.mean, **{group: mean + 0.5}))
         down = measure.contrast(replace(cells.mean, **{group: mean - 0.5}))
         slopes.append(np.where(np.abs(up - down) < 1e-12, 0.0, up - down))
-    spread, counts = (np.stack([table[g] for g in groups]) for table in (cells.sd, cells.n))
-    return welch(np.stack(slopes), spread, counts, measure.contrast(cells.mean))
+    sd, n = np.stack(list(cells.sd.values())), np.stack(list(cells.n.values()))
+    return welch(np.stack(slopes), sd, n, measure.contrast(cells.mean))
 
 
 def _test_names(n: NDArray[np.int64], p: Floats) -> NDArray[np.str_]:
@@ -283,7 +278,7 @@ def _test_names(n: NDArray[np.int64], p: Floats) -> NDArray[np.str_]:
 
 
 def _notes(cells: JointCells, measure: Measure, values_CS: Floats) -> list[str]:
-    """What a reader of each cell must know, most important first; empty when all is well."""
+    """What a reader of each cell must know, gravest first; empty when all is well."""
     found = summarise(values_CS)
     parts = [np.where(cells.frame["n"] == 0, "no finished run of this cell: rerun or add it", "")]
     parts += [_lacking(cells, need) for need in measure.needs]
@@ -296,9 +291,7 @@ def _notes(cells: JointCells, measure: Measure, values_CS: Floats) -> list[str]:
     equal = (found.n > 1) & np.isnan(found.lo)
     parts.append(np.where(equal, "all seeds give the same contrast: no interval", ""))
     if measure.claims:
-        said = np.where(
-            cells.best == "pruning", "best single: prune-only", "best single: coreset-only"
-        )
+        said = np.where(cells.best == "pruning", "best single: prune-only", "best single: coreset-only")
         parts.append(np.where(found.n > 0, said, ""))
     return ["; ".join(filter(None, said)) for said in zip(*parts, strict=True)]
 
@@ -307,11 +300,11 @@ def _lacking(cells: JointCells, need: str) -> NDArray[np.str_]:
     """Which control to add, for the joint cells with a finished seed that has none."""
     absent = cells.long[cells.long[need].isna()]
     out = np.full(len(cells.frame), "", dtype=object)
-    for cell, seeds in absent.groupby("cell")["seed"]:
-        p = 0.0 if need == "coreset" else cells.frame["prune_rate"].iloc[cell]
-        a = 1.0 if need == "pruning" else cells.frame["coreset_ratio"].iloc[cell]
-        p, a = (0.0, 1.0) if need == "dense" else (p, a)
+    rates, ratios = cells.frame["prune_rate"].to_list(), cells.frame["coreset_ratio"].to_list()
+    for cell, rows in absent.groupby("cell").indices.items():
+        p = rates[cell] if need == "pruning" else 0.0
+        a = ratios[cell] if need == "coreset" else 1.0
         role = CONTROLS[need][0].replace("_", "-")
-        listed = ", ".join(map(str, seeds))
+        listed = ", ".join(map(str, absent["seed"].iloc[rows]))
         out[cell] = f"no finished {role} run ({p:g}, {a:g}) for seed {listed}: add or rerun it"
     return out

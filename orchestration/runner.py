@@ -95,3 +95,14 @@ def finished_rows(chain: Sequence[Segment], store: Store) -> tuple[list[Mapping[
         if entry.diverged:
             return rows, True
     return rows, False
+
+
+def rows_so_far(chain: Sequence[Segment], store: Store) -> list[Mapping[str, Any]]:
+    """The history of a cell along its chain as far as the store holds it."""
+    rows: list[Mapping[str, Any]] = []
+    for segment in chain:
+        entry = store.rows(segment)
+        rows += [] if entry is None else entry.rows
+        if entry is None or entry.epoch != segment.last:
+            break
+    return rows

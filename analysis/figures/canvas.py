@@ -6,10 +6,10 @@ import textwrap
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 SMALL, NORMAL, LARGE = 9.0, 10.0, 12.0
 DPI = 200
-_STYLE = {"svg.hashsalt": "sweep", "svg.fonttype": "path"}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -21,13 +21,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 def wrap(text: str, width: float, size: float = SMALL) -> str:
     """``text`` broken into lines that fit ``width`` inches at font size ``size``."""
-    return "\n".join(textwrap.wrap(text, max(24, int(width * 72 / (0.56 * size)))))
+    return "\n".join(textwrap.wrap(text, max(24, int(width * 72 / (0.52 * size)))))
 
 
 def encode(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``svg`` bytes without dates, so that equal input gives equal bytes."""
     stream = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(stream, format=kind, metadata=metadata)
-    return stream.getvalue()
+    if kind == "svg":
+        with matplotlib.rc_context({"svg.hashsalt": "sweep", "svg.fonttype": "path"}):
+            figure.savefig(stream, format="svg", metadata={"Date": None})
+        return stream.getvalue()
+    FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    picture = Image.open(stream).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    picture.save(small, format="png", optimize=True, dpi=(DPI, DPI))
+    return small.getvalue()

@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from analysis.figures.canvas import LARGE, NORMAL, SMALL, new_figure, wrap
+from analysis.inference import Floats
 
 # Okabe and Ito's colours: told apart under every common colour deficiency; shapes say it again.
 # The last number makes areas of different shapes equal (a marker's size is its bounding box).
@@ -41,9 +44,7 @@ def draw(points: pd.DataFrame, label: str) -> Figure:
         )
     _intervals(axes, shown)
     front = shown[shown["front"]].sort_values("flops_relative")
-    axes.plot(
-        front["flops_relative"], 100 * front["mean"], color="#D55E00", linewidth=1.6, zorder=2
-    )
+    axes.plot(front["flops_relative"], 100 * front["mean"], color="#D55E00", linewidth=1.6, zorder=2)
     _decorate(axes, shown)
     _annotate(figure, axes, front)
     figure.text(
@@ -54,17 +55,16 @@ def draw(points: pd.DataFrame, label: str) -> Figure:
         weight="bold",
         va="top",
     )
-    figure.text(
-        0.03, 0.02, wrap(_caption(shown), WIDTH - 0.4), size=SMALL, va="bottom", linespacing=1.25
-    )
+    figure.text(0.03, 0.02, wrap(_caption(shown), WIDTH - 0.4), size=SMALL, va="bottom", linespacing=1.25)
     return figure
 
 
-def _areas(points: pd.DataFrame) -> np.ndarray:
+def _areas(points: pd.DataFrame) -> Floats:
     """Marker areas in points squared, proportional to seconds; equal where those are unknown."""
     if "seconds" not in points or not points["seconds"].max() > 0:
         return np.full(len(points), 50.0)
-    return np.maximum(220 * points["seconds"].fillna(0) / points["seconds"].max(), 12).to_numpy()
+    share: Floats = (points["seconds"].fillna(0) / points["seconds"].max()).to_numpy(dtype=np.float64)
+    return np.maximum(220 * share, 12.0)
 
 
 def _intervals(axes: Axes, points: pd.DataFrame) -> None:
@@ -91,21 +91,20 @@ def _decorate(axes: Axes, points: pd.DataFrame) -> None:
     axes.grid(color="#e4e4e4", linewidth=0.6, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     present = [v for role, v in LOOK.items() if (points["role"] == role).any()]
-    marks = [
-        Line2D([], [], color=c, marker=m, linestyle="", markersize=7, label=said)
-        for c, m, said, _ in present
-    ]
+    marks = [Line2D([], [], color=c, marker=m, linestyle="", markersize=7, label=said) for c, m, said, _ in present]
     marks.append(Line2D([], [], color="#D55E00", linewidth=1.6, label="Pareto front"))
     axes.legend(handles=marks, loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9)
 
 
 def _annotate(figure: Figure, axes: Axes, front: pd.DataFrame) -> None:
     """(p, a) of the front's points, above them; a label that would touch another is left out."""
-    renderer, taken = figure.canvas.get_renderer(), []
-    for point in front[::-1].itertuples():
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    taken: list[Bbox] = []
+    columns = ("prune_rate", "coreset_ratio", "flops_relative", "mean")
+    for p, ratio, flops, mean in zip(*(front[c].to_list()[::-1] for c in columns), strict=True):
         text = axes.annotate(
-            f"{100 * point.prune_rate:.4g} / {100 * point.coreset_ratio:.4g}",
-            (point.flops_relative, 100 * point.mean),
+            f"{100 * p:.4g} / {100 * ratio:.4g}",
+            (flops, 100 * mean),
             xytext=(-6, 9),
             textcoords="offset points",
             ha="right",
@@ -113,7 +112,7 @@ def _annotate(figure: Figure, axes: Axes, front: pd.DataFrame) -> None:
             zorder=4,
         )
         box = text.get_window_extent(renderer).padded(4)
-        if any(box.overlaps(other) for other in taken) or box.x0 < axes.bbox.x0:
+        if box.x0 < axes.bbox.x0 or any(box.overlaps(other) for other in taken):
             text.remove()
         else:
             taken.append(box)

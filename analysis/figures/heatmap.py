@@ -1,7 +1,7 @@
 """Small multiples of heat maps with one colour scale: accuracy, or a measure of synergy."""
 
 import numpy as np
-from matplotlib import colormaps, patheffects
+from matplotlib import colormaps, patheffects, rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
@@ -24,8 +24,11 @@ def draw(info: Heatmap) -> Figure:
     wide = CELL_WIDTH * max(len(p.coreset_ratios) for p in info.panels)
     high = CELL_HEIGHT * max(len(p.prune_rates) for p in info.panels)
     width = max(LEFT + RIGHT + columns * wide + (columns - 1) * GAP_X, 6.0)
-    caption, title = wrap(info.caption, width - 0.5), wrap(_title(info), width - 0.5, LARGE)
-    top = 0.62 + 0.22 * (title.count("\n") + 1)
+    caption = wrap(info.caption, width - 0.5)
+    title = wrap(f"{info.title} · {info.experiment}", width - 0.5, 1.15 * LARGE)
+    subtitle = wrap(info.subtitle, width - 0.5, NORMAL)
+    lines = title.count("\n") + 1, subtitle.count("\n") + 1
+    top = 0.62 + 0.2 * lines[0] + 0.18 * lines[1]
     bottom = 1.15 + 0.16 * (caption.count("\n") + 1)
     height = top + bottom + rows * high + (rows - 1) * GAP_Y
     figure = new_figure(width, height)
@@ -38,29 +41,23 @@ def draw(info: Heatmap) -> Figure:
         top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
         _label(axes, panel, named=top_one, first=j == 0, last=i == rows - 1)
     figure.text(0.25 / width, 1 - 0.14 / height, title, size=LARGE, weight="bold", va="top")
+    below = 1 - (0.2 + 0.2 * lines[0]) / height
+    figure.text(0.25 / width, below, subtitle, size=NORMAL, va="top")
     figure.text(0.25 / width, 0.12 / height, caption, size=SMALL, va="bottom", linespacing=1.25)
     _legend(figure, info, (bottom - 0.72) / height)
     tall = min(rows * high + (rows - 1) * GAP_Y, 3.6)
-    bar = figure.add_axes(
-        ((width - RIGHT + 0.3) / width, (height - top - tall) / height, 0.16 / width, tall / height)
-    )
+    bar = figure.add_axes(((width - RIGHT + 0.3) / width, (height - top - tall) / height, 0.16 / width, tall / height))
     figure.colorbar(ScalarMappable(norm, colours), cax=bar)
     bar.tick_params(labelsize=SMALL)
     bar.set_title("%" if info.unit == "%" else "points", size=SMALL, pad=6)
     return figure
 
 
-def _title(info: Heatmap) -> str:
-    return f"{info.title} ({info.unit}) · {info.experiment}"
-
-
 def _scale(info: Heatmap) -> tuple[Colormap, Normalize]:
     return colormaps["RdBu" if info.diverging else "cividis"], Normalize(*info.limits)
 
 
-def _draw_panel(
-    axes: Axes, panel: Panel, colours: Colormap, norm: Normalize, diverging: bool
-) -> None:
+def _draw_panel(axes: Axes, panel: Panel, colours: Colormap, norm: Normalize, diverging: bool) -> None:
     rows, columns = panel.value.shape
     axes.set(xlim=(0, columns), ylim=(rows, 0))
     for i, j in np.ndindex(rows, columns):
@@ -81,20 +78,15 @@ def _draw_panel(
 
 
 def _hatched(x: int, y: int, ink: str) -> Rectangle:
-    shade = "#00000050" if ink == "black" else "#ffffff70"
-    patch = Rectangle((x, y), 1, 1, facecolor="none", edgecolor=shade, linewidth=0, hatch=HATCH)
-    patch.set_hatch_linewidth(0.6)
-    return patch
+    shade = "#00000045" if ink == "black" else "#ffffff70"
+    with rc_context({"hatch.linewidth": 0.6}):
+        return Rectangle((x, y), 1, 1, facecolor="none", edgecolor=shade, linewidth=0, hatch=HATCH)
 
 
-def _write(
-    axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool, halo: bool
-) -> None:
+def _write(axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool, halo: bool) -> None:
     text = cell_text(panel, i, j, diverging)
     ink = "#444444" if panel.state[i, j] == CONTROL else _ink(face)
-    written = axes.text(
-        j + 0.5, i + 0.5, text, ha="center", va="center", size=SMALL, color=ink, linespacing=1.1
-    )
+    written = axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=SMALL, color=ink, linespacing=1.1)
     if halo:
         written.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=face)])
 
@@ -103,7 +95,8 @@ def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
     """``+1.2 / ±0.4 / n=2``: the half-width only where there is one, n only where it is less."""
     if panel.state[i, j] == CONTROL:
         return f"{panel.value[i, j]:.1f}"
-    lines = [f"{panel.value[i, j]:+.1f}" if diverging else f"{panel.value[i, j]:.1f}"]
+    value = round(float(panel.value[i, j]), 1) + 0.0
+    lines = [f"{value:+.1f}" if diverging and value else f"{value:.1f}"]
     half = panel.half[i, j]
     lines += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
     most = panel.n[panel.state == COLOURED].max()

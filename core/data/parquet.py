@@ -68,9 +68,9 @@ class Parquet(Source):
     def _images(self, train: _Shards, *, head: bool = False) -> EncodedImages:
         """The training images, or the first alone; gray when the first is gray."""
         origin = f"{self.root}/train"
-        items = train.images(head=head)
-        if not items:
+        if train.rows == 0:
             raise DataError(f"{origin} has no rows: get the files again")
+        items = train.images(head=head)
         mode = mode_of(EncodedImages(items, "RGB", origin).open(0))
         return EncodedImages(items, mode, origin, self.image_size)
 

@@ -59,7 +59,7 @@ class DataError(ValueError):
 class Source:
     """Fields shared by every data source."""
 
-    name: str
+    name: str = ""
     summary: ClassVar[str] = ""
     val_fraction: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.1
     split_seed: Natural = 0
@@ -71,7 +71,7 @@ class Source:
         raise NotImplementedError
 
     def load(self) -> RawImages:
-        """All labels, and the images to decode. Raises ``DataError`` when files are missing or not as they should be."""
+        """All labels, and the images to decode. Raises ``DataError`` for files that are missing or unfit."""
         raise NotImplementedError
 
     def sized(self, train_total: int, test_total: int, num_classes: int, image_shape: tuple[int, int, int]) -> Facts:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from core.plugin import Fraction, Ratio, plugin
 from core.pruning import scores
 from core.pruning.allocation import Allocation, keep_top
@@ -36,9 +38,11 @@ class DropAndGrow(Pruner):
         """How much a removed weight deserves to grow, >= 0."""
         raise NotImplementedError
 
+    @override
     def init(self, view: View) -> tuple[State, Mask | None]:
         return {}, keep_top(view.groups, scores.random(view.weights, view.generator()), self.allocation)
 
+    @override
     def step(self, state: State, view: View) -> tuple[State, Mask | None]:
         progress = view.moment.progress
         if progress >= self.stop or not is_due(self.update_every, view.moment):
@@ -50,6 +54,7 @@ class DropAndGrow(Pruner):
             for layer, keep in view.mask.items()
         }
 
+    @override
     def reads(self) -> frozenset[str]:
         return fields_read(self.update_every)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import Fraction, Ratio, plugin
 from core.pruning import scores
 from core.pruning.allocation import Allocation, keep_top
@@ -33,9 +35,11 @@ class GMP(Pruner):
     summary: ClassVar[str] = "smallest magnitudes, removed along a cubic schedule"
     source: ClassVar[str] = "Zhu & Gupta 2017, arXiv 1710.01878"
 
+    @override
     def init(self, view: View) -> tuple[State, Mask | None]:
         return {}, None
 
+    @override
     def step(self, state: State, view: View) -> tuple[State, Mask | None]:
         moment = view.moment
         position = self.position(moment)
@@ -51,6 +55,7 @@ class GMP(Pruner):
         start = (moment.first_selection - 1) / moment.epochs if self.start is None else self.start
         return 1.0 if moment.epoch == moment.epochs else cubic(moment.progress, start, self.end)
 
+    @override
     def reads(self) -> frozenset[str]:
         first_selection = {"warmup_epochs", "select_every", "schedule"} if self.start is None else set()
         return fields_read(self.update_every) | first_selection

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ def top_of_all(scores: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:
     import torch
 
     chosen = top(torch.cat([score.flatten() for score in scores.values()]), keep)
-    parts = chosen.split([score.numel() for score in scores.values()])
+    parts = torch.split(chosen, [score.numel() for score in scores.values()])
     return {layer: part.view(score.shape) for (layer, score), part in zip(scores.items(), parts, strict=True)}
 
 
@@ -53,4 +52,4 @@ def equal(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:
 def density(mask: Mapping[str, Tensor]) -> float:
     """Share of weights kept, in [0, 1]; 1 for a mask of no layers."""
     total = sum(keep.numel() for keep in mask.values())
-    return sum(itertools.chain(kept(mask).values())) / total if total else 1.0
+    return sum(kept(mask).values()) / total if total else 1.0

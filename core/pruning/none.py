@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import plugin
 from core.pruning.pruner import Pruner
 
@@ -19,5 +21,6 @@ class NoPruning(Pruner):
 
     summary: ClassVar[str] = "no weight is ever removed"
 
+    @override
     def init(self, view: View) -> tuple[State, Mask | None]:
         return {}, None

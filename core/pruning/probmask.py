@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import Fraction, Positive, Ratio, plugin
 from core.pruning.allocation import keep_top
 from core.pruning.projection import project
@@ -24,7 +26,7 @@ DECAY_MEAN, DECAY_SQUARE = 0.9, 0.999
 
 @plugin
 class ProbMask(Pruner):
-    """Train through w * m, m = sigmoid(T * (logit s + logistic noise)); s follows Adam, then a projection onto sum(s) <= k.
+    """Train through w * m, m = sigmoid(T * (logit s + logistic noise)); s follows Adam, projected onto sum(s) <= k.
 
     k falls cubically between ``start`` and ``end``, fractions of the epochs, and is shared by a whole group. T rises
     from 1 to 33. The state holds, per layer, the probabilities ``score`` and Adam's ``mean`` and ``square``.
@@ -40,8 +42,10 @@ class ProbMask(Pruner):
 
     summary: ClassVar[str] = "learns keep probabilities under one global budget"
     source: ClassVar[str] = "Zhou et al. 2021, arXiv 2105.01571"
+    dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "always"
     learns_forward: ClassVar[bool] = True
 
+    @override
     def init(self, view: View) -> tuple[State, Mask | None]:
         import torch
 
@@ -52,6 +56,7 @@ class ProbMask(Pruner):
             state[f"square/{layer}"] = torch.zeros_like(weight)
         return state, None
 
+    @override
     def forward_weights(
         self, state: State, weights: Mapping[str, Tensor], moment: Moment, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
@@ -61,11 +66,12 @@ class ProbMask(Pruner):
         masked: dict[str, Tensor] = {}
         for layer, weight in weights.items():
             score = state[f"score/{layer}"].requires_grad_()
-            uniform = torch.rand(weight.shape, generator=generator, dtype=torch.float64).logit(EPSILON)
+            noise = torch.rand(weight.shape, generator=generator).logit(EPSILON)
             logit = (score + EPSILON).log() - (1 - score + EPSILON).log()
-            masked[layer] = weight * ((logit + uniform.to(weight)) * sharpness).sigmoid()
+            masked[layer] = weight * ((logit + noise.to(weight)) * sharpness).sigmoid()
         return masked
 
+    @override
     def step(self, state: State, view: View) -> tuple[State, Mask | None]:
         moment = view.moment
         position = 1.0 if moment.epoch == moment.epochs else cubic(moment.progress, self.start, self.end)

@@ -13,7 +13,7 @@ HALVINGS = 30
 
 
 def project(values: Sequence[Tensor], budget: float) -> list[Tensor]:
-    """The nearest point of {0 <= s <= 1, sum of all s <= budget}: clamp(values - shift), the shift found by bisection."""
+    """The nearest point of {0 <= s <= 1, sum of all s <= budget}: clamp(values - shift), the shift by bisection."""
     import torch
 
     def excess(shift: Tensor) -> Tensor:

@@ -101,7 +101,12 @@ class Pruner:
     def forward_weights(
         self, state: State, weights: Mapping[str, Tensor], moment: Moment, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
-        """The weights that the training forward pass uses, differentiable in ``state`` and ``weights``."""
+        """The weights that the training forward pass uses, differentiable in ``state`` and ``weights``.
+
+        The method itself marks the state tensors it learns with ``requires_grad_()``; backward fills their ``.grad``,
+        which the next ``step`` reads before it returns fresh tensors. So plain tensors, as a checkpoint holds them, are
+        a complete state.
+        """
         return weights
 
     def reads(self) -> frozenset[str]:

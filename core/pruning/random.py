@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import plugin
 from core.pruning import scores
 from core.pruning.allocation import Allocation, keep_top
@@ -23,5 +25,6 @@ class Random(Pruner):
     summary: ClassVar[str] = "a random mask, fixed before training"
     source: ClassVar[str] = "Liu et al. 2022, arXiv 2202.02643"
 
+    @override
     def init(self, view: View) -> tuple[State, Mask | None]:
         return {}, keep_top(view.groups, scores.random(view.weights, view.generator()), self.allocation)

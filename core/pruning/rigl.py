@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import plugin
 from core.pruning import scores
 from core.pruning.drop_and_grow import DropAndGrow
@@ -26,6 +28,8 @@ class RigL(DropAndGrow):
 
     summary: ClassVar[str] = "sparse from the start; drops small weights, grows by gradient"
     source: ClassVar[str] = "Evci et al. 2020, arXiv 1911.11134"
+    dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "updates"
 
+    @override
     def growth(self, view: View) -> Mapping[str, Tensor]:
         return scores.magnitude(view.gradients)

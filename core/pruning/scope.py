@@ -22,13 +22,13 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     from torch import nn
 
-    weights: list[nn.Parameter | None] = []
+    chosen: set[int] = set()
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
-            weights.append(module.weight)
+            chosen.add(id(module.weight))
         elif isinstance(module, nn.MultiheadAttention):
-            weights += [getattr(module, name) for name in ATTENTION]
-    chosen = {id(weight) for weight in weights if weight is not None}
+            # Absent ones are None, which is no parameter's identity.
+            chosen |= {id(getattr(module, name)) for name in ATTENTION}
     return {name: weight for name, weight in model.named_parameters() if id(weight) in chosen}
 
 

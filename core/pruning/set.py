@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import plugin
 from core.pruning import scores
 from core.pruning.drop_and_grow import DropAndGrow
@@ -24,5 +26,6 @@ class SET(DropAndGrow):
     summary: ClassVar[str] = "sparse from the start; drops small weights, grows at random"
     source: ClassVar[str] = "Mocanu et al. 2018, arXiv 1707.04780"
 
+    @override
     def growth(self, view: View) -> Mapping[str, Tensor]:
         return scores.random(view.weights, view.generator())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from core.plugin import plugin
 from core.pruning import scores
 from core.pruning.allocation import Allocation, keep_top
@@ -23,5 +25,6 @@ class SNIP(Pruner):
     summary: ClassVar[str] = "largest abs(weight x gradient) of one batch, fixed before training"
     source: ClassVar[str] = "Lee et al. 2019, arXiv 1810.02340"
 
+    @override
     def init(self, view: View) -> tuple[State, Mask | None]:
         return {}, keep_top(view.groups, scores.saliency(view.weights, view.loss_at), self.allocation)

@@ -1,0 +1,161 @@
+"""The heat maps as one plotly figure, to hover over and to switch between quantities."""
+
+import gzip
+import json
+from typing import Any
+
+import numpy as np
+
+from analysis.panels import COLOURED, Heatmap, Panel
+
+Json = dict[str, Any]
+_GAP = 0.09
+
+
+def library() -> bytes:
+    """plotly.js, gzipped from 5 MB to 1.5 MB: the page unpacks it."""
+    from plotly.offline import get_plotlyjs
+
+    return gzip.compress(get_plotlyjs().encode(), mtime=0)
+
+
+def figure_json(heatmaps: tuple[Heatmap, ...]) -> str:
+    """The figure of one experiment as JSON for ``Plotly.newPlot``; keys sorted, no addresses."""
+    return json.dumps(figure(heatmaps), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
+    """Traces and layout; the first quantity is visible, a menu shows the others."""
+    first = heatmaps[0]
+    traces, owner = [], []
+    for index, info in enumerate(heatmaps):
+        traces += [{**_trace(info, panel), "visible": index == 0} for panel in info.panels]
+        owner += [index] * len(info.panels)
+    buttons = [
+        {
+            "label": info.title,
+            "method": "update",
+            "args": [{"visible": [o == index for o in owner]}, {"coloraxis": _colours(info)}],
+        }
+        for index, info in enumerate(heatmaps)
+    ]
+    layout: Json = {
+        "coloraxis": _colours(first),
+        "font": {"family": "system-ui, sans-serif", "size": 12},
+        "height": 160 + 270 * len(first.rows),
+        "margin": {"t": 110, "l": 70, "r": 30, "b": 60},
+        "plot_bgcolor": "#ececec",
+        "annotations": [_heading(first, panel) for panel in first.panels],
+        "updatemenus": [
+            {
+                "buttons": buttons,
+                "x": 0,
+                "y": 1.02,
+                "yanchor": "bottom",
+                "xanchor": "left",
+                "pad": {"b": 30},
+            }
+        ],
+        **_axes(first),
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _position(info: Heatmap, panel: Panel) -> int:
+    return info.rows.index(panel.row) * len(info.columns) + info.columns.index(panel.column) + 1
+
+
+def _domains(count: int) -> list[list[float]]:
+    size = (1 - _GAP * (count - 1)) / count
+    return [[k * (size + _GAP), k * (size + _GAP) + size] for k in range(count)]
+
+
+def _axes(info: Heatmap) -> Json:
+    wide, high = _domains(len(info.columns)), _domains(len(info.rows))[::-1]
+    out: Json = {}
+    for panel in info.panels:
+        k = _position(info, panel)
+        i, j = info.rows.index(panel.row), info.columns.index(panel.column)
+        shared = {"type": "category", "showgrid": False}
+        out[f"xaxis{k}"] = {
+            **shared,
+            "domain": wide[j],
+            "anchor": f"y{k}",
+            "title": {"text": "coreset ratio (%)", "standoff": 4},
+        }
+        out[f"yaxis{k}"] = {
+            **shared,
+            "domain": high[i],
+            "anchor": f"x{k}",
+            "autorange": "reversed",
+            "title": {"text": "prune rate (%)", "standoff": 4},
+        }
+    return out
+
+
+def _heading(info: Heatmap, panel: Panel) -> Json:
+    k = _position(info, panel)
+    return {
+        "text": f"{panel.column}, preservation {panel.row}",
+        "showarrow": False,
+        "xref": f"x{k} domain",
+        "yref": f"y{k} domain",
+        "x": 0.5,
+        "y": 1.01,
+        "yanchor": "bottom",
+        "font": {"size": 12},
+    }
+
+
+def _colours(info: Heatmap) -> Json:
+    low, high = info.limits
+    scale = "RdBu" if info.diverging else "Cividis"
+    title = {"text": "%" if info.unit == "%" else "points"}
+    return {
+        "colorscale": scale,
+        "cmin": low,
+        "cmax": high,
+        "colorbar": {"title": title},
+        "reversescale": False,
+    }
+
+
+def _trace(info: Heatmap, panel: Panel) -> Json:
+    k = _position(info, panel)
+    coloured = np.where(panel.state == COLOURED, panel.value, np.nan)
+    return {
+        "type": "heatmap",
+        "coloraxis": "coloraxis",
+        "xaxis": f"x{k}",
+        "yaxis": f"y{k}",
+        "x": list(panel.coreset_ratios),
+        "y": list(panel.prune_rates),
+        "xgap": 2,
+        "ygap": 2,
+        "z": [[_number(v) for v in row] for row in coloured],
+        "text": [[_short(panel, i, j) for j in range(coloured.shape[1])] for i in range(coloured.shape[0])],
+        "texttemplate": "%{text}",
+        "hovertext": [[_hover(info, panel, i, j) for j in range(coloured.shape[1])] for i in range(coloured.shape[0])],
+        "hoverinfo": "text",
+        "hoverongaps": True,
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 3) if np.isfinite(value) else None
+
+
+def _short(panel: Panel, i: int, j: int) -> str:
+    return f"{panel.value[i, j]:.1f}" if panel.state[i, j] == COLOURED else ""
+
+
+def _hover(info: Heatmap, panel: Panel, i: int, j: int) -> str:
+    where = f"prune rate {panel.prune_rates[i]} %, coreset ratio {panel.coreset_ratios[j]} %"
+    if not np.isfinite(panel.value[i, j]):
+        return f"{where}<br>{panel.state[i, j]}"
+    half, q = panel.half[i, j], panel.q[i, j]
+    spread = f" ± {half:.2f}" if np.isfinite(half) else " (no interval)"
+    if panel.state[i, j] != COLOURED:
+        return f"{where}<br>accuracy {panel.value[i, j]:.2f} % (single treatment)"
+    tested = f"<br>q = {q:.3g}" if np.isfinite(q) else ""
+    return f"{where}<br>{info.title}: {panel.value[i, j]:.2f}{spread}, n = {panel.n[i, j]}{tested}"

@@ -1,0 +1,145 @@
+"""The sweep in a few numbers and sentences: counts, extremes, and what to be careful about."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.facets import CELL, arrange
+from analysis.runs import absent_columns
+from analysis.synergy import FEW_SEEDS, MEASURES
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The largest or smallest value of a measure, out of ``among`` cells; fractions."""
+
+    measure: str
+    value: float
+    lo: float
+    hi: float
+    n: int
+    q: float
+    significant: bool
+    where: str
+    among: int
+
+    def sentence(self) -> str:
+        """The value with interval, n and place, in points."""
+        value = f"{100 * self.value:+.1f}"
+        known = np.isfinite(self.lo)
+        interval = f" [{100 * self.lo:+.1f}, {100 * self.hi:+.1f}]" if known else " (no interval)"
+        verdict = f"q = {self.q:.3g}" if np.isfinite(self.q) else "not tested"
+        return (
+            f"{value}{interval} {MEASURES[self.measure].unit}, n = {self.n}, {verdict}, at "
+            f"{self.where} (the extreme of {self.among} cells, hence optimistic)"
+        ).replace("-", "−" if value.startswith("-") else "-", 1)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Counts of runs (cells with their seed) and grid points, best gain, strongest antagonism."""
+
+    cells: int
+    cells_finished: int
+    cells_failed: int
+    cells_stopped: int
+    cells_diverged: int
+    points_missing: int
+    best_gain: Extreme | None
+    strongest_antagonism: Extreme | None
+
+    def numbers(self) -> dict[str, float]:
+        """Finite numbers under flat names, for a tracker."""
+        names = ("cells", "cells_finished", "cells_failed", "cells_stopped", "cells_diverged")
+        out = {name: float(getattr(self, name)) for name in (*names, "points_missing")}
+        for name in ("best_gain", "strongest_antagonism"):
+            extreme: Extreme | None = getattr(self, name)
+            if extreme is not None:
+                parts = {"": extreme.value, "_lo": extreme.lo, "_hi": extreme.hi}
+                out |= {f"{name}{key}": value for key, value in parts.items()}
+        return {name: value for name, value in out.items() if np.isfinite(value)}
+
+
+def headline(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame) -> Headline:
+    """Best gain is over the coreset; antagonism is by ``bliss``, which has no floor effect."""
+    status = runs["status"].value_counts()
+    count = {s: int(status.get(s, 0)) for s in ("finished", "failed", "stopped")}
+    empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
+    antagonism = _extreme(synergy, "bliss", sign=-1)
+    return Headline(
+        len(runs),
+        *count.values(),
+        int((runs["reason"] == "diverged").sum()) if "reason" in runs else 0,
+        int(empty.sum()),
+        _extreme(synergy, "gain_over_coreset", sign=1),
+        antagonism if antagonism is not None and antagonism.value < 0 else None,
+    )
+
+
+def _extreme(synergy: pd.DataFrame, measure: str, sign: int) -> Extreme | None:
+    rows = synergy[(synergy["measure"] == measure) & synergy["value"].notna()]
+    if rows.empty:
+        return None
+    row = rows.loc[(sign * rows["value"]).idxmax()]
+    where = (
+        f"prune rate {row['prune_rate']:g}, coreset ratio {row['coreset_ratio']:g} "
+        f"({row['pruner']} × {row['selector']}, preservation {row['preservation']})"
+    )
+    numbers = (float(row["value"]), float(row["lo"]), float(row["hi"]), int(row["n"]))
+    return Extreme(measure, *numbers, float(row["q"]), bool(row["significant"]), where, len(rows))
+
+
+def notes(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame, has_history: bool) -> tuple[str, ...]:
+    """Warnings in words, gravest first."""
+    found = [
+        *_about_runs(runs),
+        *_about_cells(surface, synergy),
+        *absent_columns(runs),
+    ]
+    if not has_history:
+        found.append("No history table: nothing about single epochs can be analysed.")
+    return tuple(found)
+
+
+def _about_runs(runs: pd.DataFrame) -> list[str]:
+    found = []
+    for status in ("failed", "stopped"):
+        rows = runs[runs["status"] == status]
+        if len(rows):
+            reasons = rows["reason"].dropna().unique() if "reason" in rows else []
+            said = f" ({'; '.join(sorted(map(str, reasons))[:5])})" if len(reasons) else ""
+            found.append(f"{len(rows)} runs {status}{said}: counted, not averaged.")
+    diverged = int((runs["reason"] == "diverged").sum()) if "reason" in runs else 0
+    if diverged:
+        found.append(f"{diverged} runs diverged: they count as finished, at chance.")
+    done = arrange(runs[runs["status"] == "finished"]).cells if "finished" in set(runs["status"]) else None
+    if done is None:
+        return [*found, "No run is finished: there is nothing to average."]
+    twice = int(done.duplicated([*CELL, "seed"]).sum())
+    if twice:
+        found.append(
+            f"{twice} runs share their cell and seed with another: their mean is used. Add the "
+            "column that tells them apart."
+        )
+    return found
+
+
+def _about_cells(surface: pd.DataFrame, synergy: pd.DataFrame) -> list[str]:
+    found = []
+    few = surface[(surface["n"] > 0) & (surface["n"] < FEW_SEEDS)]
+    if len(few):
+        found.append(
+            f"{len(few)} of {int((surface['n'] > 0).sum())} grid points rest on fewer than "
+            f"{FEW_SEEDS} seeds: their intervals are wide or absent."
+        )
+    empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
+    if empty.any():
+        found.append(f"{int(empty.sum())} grid points have no run: they are crossed in figures.")
+    if synergy.empty:
+        return [*found, "No joint cell (pruned, on a coreset): no measure of synergy exists."]
+    lacking = synergy[synergy["note"].str.contains("no finished [a-z-]+ run", regex=True)]
+    if len(lacking):
+        cells = lacking.drop_duplicates(list(synergy.columns[: synergy.columns.get_loc("measure")]))
+        found.append(f"{len(cells)} joint cells lack controls, for example: {cells['note'].iloc[0]}.")
+    return found

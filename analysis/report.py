@@ -1,0 +1,209 @@
+"""Analyse the folder of a sweep and write its report: tables, figures, one self-contained page."""
+
+import base64
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from analysis import cost, latex
+from analysis.equal_flops import DEFINITION, TITLE, equal_flops
+from analysis.headline import Headline, headline, notes
+from analysis.panels import VARIANTS, Heatmap, heatmaps
+from analysis.runs import TableError, load_history, load_runs
+from analysis.surface import surface
+from analysis.synergy import MEASURES, synergy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE_BYTES = 6_000_000
+TABLE_ROWS = 1_000
+_TEMPLATE = "report.html"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that a report shows; ``files`` are the paths once it is written."""
+
+    folder: Path
+    headline: Headline
+    notes: tuple[str, ...]
+    surface: pd.DataFrame
+    synergy: pd.DataFrame
+    equal_flops: pd.DataFrame
+    points: pd.DataFrame
+    totals: pd.DataFrame
+    heatmaps: tuple[Heatmap, ...]
+    files: tuple[Path, ...] = ()
+
+
+def analyze(folder: Path | str) -> Analysis:
+    """Read the two tables of ``folder`` and compute; writes nothing.
+
+    Raises:
+        TableError: the runs table is missing or a table is not valid.
+    """
+    folder = Path(folder)
+    runs = load_runs(folder)
+    has_history = any((folder / f"history.{kind}").is_file() for kind in ("parquet", "csv"))
+    extra = _check_history(folder, runs) if has_history else ()
+    grid, measured = surface(runs), synergy(runs)
+    return Analysis(
+        folder,
+        headline(runs, grid, measured),
+        (*notes(runs, grid, measured, has_history), *extra),
+        grid,
+        measured,
+        equal_flops(runs),
+        cost.points(runs),
+        cost.totals(runs),
+        heatmaps(grid, measured),
+    )
+
+
+def write(analysis: Analysis, command: str = "") -> Analysis:
+    """Write report.html, the CSV and LaTeX tables and figures/ under the analysed folder.
+
+    ``command`` is what the page tells to run again. Every file replaces the one before at
+    once, and equal input gives equal bytes. Returns the analysis with ``files`` filled in.
+    """
+    files: list[Path] = []
+    images: dict[str, str] = {}
+
+    def put(name: str, content: bytes) -> None:
+        files.append(_replace(analysis.folder / name, content))
+
+    for name in ("surface", "synergy", "equal_flops", "points", "totals"):
+        table: pd.DataFrame = getattr(analysis, name)
+        put(f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
+    for info in analysis.heatmaps:
+        put(f"tables/{info.name}.tex", latex.tables(info).encode())
+    for name, figure in _figures(analysis):
+        png, svg = _encode(figure)
+        images[name] = "data:image/png;base64," + base64.b64encode(png).decode()
+        put(f"figures/{name}.png", png)
+        put(f"figures/{name}.svg", svg)
+    put("report.html", _page(analysis, images, command).encode())
+    return replace(analysis, files=tuple(files))
+
+
+def _check_history(folder: Path, runs: pd.DataFrame) -> tuple[str, ...]:
+    """Validate the history; what it lacks, in words."""
+    history = load_history(folder)
+    strangers = set(history["cell_id"]) - set(runs["cell_id"])
+    if strangers:
+        raise TableError(
+            f"history: cell_id {min(strangers)} is not in the runs table ({len(strangers)} such "
+            "cells); write both tables from the same sweep."
+        )
+    finished = runs.loc[runs["status"] == "finished", "cell_id"]
+    silent = int((~finished.isin(history["cell_id"])).sum())
+    return (f"{silent} finished runs have no history.",) if silent else ()
+
+
+def _figures(analysis: Analysis) -> Iterator[tuple[str, "Figure"]]:
+    from analysis.figures import frontier, heatmap
+
+    for info in analysis.heatmaps:
+        yield info.name, heatmap.draw(info)
+    for name, label, points in _fronts(analysis):
+        yield name, frontier.draw(points, label)
+
+
+def _fronts(analysis: Analysis) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Name, label and points of each experiment that has a front, named as its heat maps."""
+    points = analysis.points
+    if "flops_relative" not in points or not points["front"].any():
+        return
+    fields = list(points.columns[: points.columns.get_loc("role")].drop(VARIANTS))
+    accuracy = [h for h in analysis.heatmaps if h.name.startswith("accuracy")]
+    groups = [g for _, g in points.groupby(fields, dropna=False) if g["front"].any()]
+    for index, group in enumerate(groups):
+        same = len(groups) == len(accuracy)
+        suffix = accuracy[index].name.removeprefix("accuracy") if same else f"-{index + 1}"
+        label = accuracy[index].experiment if same else f"experiment {index + 1}"
+        yield f"accuracy_flops{suffix}", label, group
+
+
+def _encode(figure: "Figure") -> tuple[bytes, bytes]:
+    from analysis.figures.canvas import encode
+
+    return encode(figure, "png"), encode(figure, "svg")
+
+
+def _page(analysis: Analysis, images: dict[str, str], command: str) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    content = {
+        "analysis": analysis,
+        "command": command or f"swast analyze {shlex.quote(str(analysis.folder))}",
+        "images": images,
+        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.heatmaps},
+        "measures": MEASURES,
+        "equal": (TITLE, DEFINITION),
+        "tables": _tables(analysis),
+        "limit": TABLE_ROWS,
+    }
+    template = environment.get_template(_TEMPLATE)
+    plain = template.render(**content, library="", interactive=[])
+    from analysis.figures import interactive
+
+    library = base64.b64encode(interactive.library()).decode()
+    maps = _by_experiment(analysis.heatmaps)
+    figures = [interactive.figure_json(group).replace("</", "<\\/") for group in maps]
+    if len(plain) + len(library) + sum(map(len, figures)) > PAGE_BYTES:
+        return plain
+    return template.render(**content, library=library, interactive=figures)
+
+
+def _by_experiment(maps: tuple[Heatmap, ...]) -> list[tuple[Heatmap, ...]]:
+    names = dict.fromkeys(info.experiment for info in maps)
+    return [tuple(info for info in maps if info.experiment == name) for name in names]
+
+
+def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
+    """Title, file and frame of each table of the page, without columns that never change."""
+    chosen = [
+        ("Gain and synergy", "synergy"),
+        ("Surface", "surface"),
+        ("Equal FLOPs", "equal_flops"),
+        ("Treatments and their cost", "points"),
+        ("Totals by status", "totals"),
+    ]
+    out = []
+    for title, name in chosen:
+        table: pd.DataFrame = getattr(analysis, name)
+        constant = [c for c in ("data", "model") if c in table and table[c].nunique() == 1]
+        out.append((title, f"{name}.csv", table.drop(columns=constant)))
+    return out
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or value != value:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """Write all of ``content`` or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

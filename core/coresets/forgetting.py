@@ -1,0 +1,41 @@
+"""Forgetting: samples that were learnt and lost again most often."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from typing_extensions import override
+
+from core.coresets.inputs import present
+from core.coresets.ranking import highest
+from core.coresets.samples import Coreset, Need, Samples, Selector
+from core.plugin import plugin
+
+if TYPE_CHECKING:
+    import torch
+
+
+@plugin
+class Forgetting(Selector):
+    """The samples with the most changes from correct to wrong so far. Never learnt counts as forgotten without end.
+
+    Our readings: a sample is never learnt when it is wrong now and was never forgotten, so one that was never trained
+    on is among them. Counts are small integers: ties are broken at random, not by index, because the order of a data
+    set may be that of its classes.
+    """
+
+    name: Literal["forgetting"] = "forgetting"
+
+    summary: ClassVar[str] = "most often forgotten, never learnt first"
+    source: ClassVar[str] = "Toneva et al. 2019, arXiv 1812.05159"
+    needs: ClassVar[frozenset[Need]] = frozenset({"history"})
+
+    @override
+    def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
+        import torch
+
+        forgotten_N = present(samples.forgotten_N, "history")
+        unlearnt_N = (forgotten_N == 0) & ~present(samples.correct_N, "history")
+        score_N = forgotten_N.double().masked_fill(unlearnt_N, torch.inf)
+        shuffled_N = torch.randperm(len(score_N), generator=rng).to(score_N.device)
+        return Coreset(shuffled_N[highest(score_N[shuffled_N], size)].sort().values)

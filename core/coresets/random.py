@@ -1,0 +1,39 @@
+"""Random selection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from typing_extensions import override
+
+from core.coresets.ranking import highest, per_class
+from core.coresets.samples import Coreset, Samples, Selector
+from core.plugin import Flag, plugin
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@plugin
+class Random(Selector):
+    """A uniform draw without replacement; ``balanced`` draws every class's quota from that class."""
+
+    name: Literal["random"] = "random"
+    balanced: Flag = False
+
+    summary: ClassVar[str] = "a uniform draw"
+
+    @override
+    def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
+        import torch
+
+        labels_N = samples.labels_N
+        score_N = torch.rand(len(labels_N), generator=rng, dtype=torch.float64).to(labels_N.device)
+        if not self.balanced:
+            return Coreset(highest(score_N, size))
+
+        def choose(index: Tensor, quota: int) -> Tensor:
+            return highest(score_N[index], quota)
+
+        return Coreset(per_class(labels_N, samples.num_classes, size, choose))

@@ -1,0 +1,90 @@
+"""A plan on Ray Tune: local by default, or the cluster at an address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from core.config import as_dict
+from orchestration.observer import Observer, Report
+from orchestration.sweep import Sweep
+from sweeps.cells import Cell
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+}
+
+
+class ClusterError(RuntimeError):
+    """Ray could not be started or reached: one sentence that says what to do."""
+
+
+def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address: str | None) -> None:
+    """Run the cells as Tune trials on reused actors. Returns early on Ctrl-C; what is to do then is in the store.
+
+    Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from orchestration.tuning import fit
+
+    with _cluster(sweep, address), tempfile.TemporaryDirectory(prefix="swast-tune-") as scratch:
+        fit(sweep, cells, observer, scratch)
+
+
+@contextmanager
+def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
+    import ray
+
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+    if address is not None:
+        options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
+        options["runtime_env"] = {"py_modules": _our_packages()}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = "a local Ray" if address is None else f"the Ray cluster at {address}"
+        raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
+    try:
+        _check_resources(sweep, ray.cluster_resources())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_resources(sweep: Sweep, there: dict[str, float]) -> None:
+    wanted = sweep.spec.resources
+    for name, need, have in (("CPU", wanted.cpus, there.get("CPU", 0)), ("GPU", wanted.gpus, there.get("GPU", 0))):
+        if need > have:
+            key = f"resources.{name.lower()}s"
+            raise ClusterError(f"a trial needs {need:g} {name} and the cluster has {have:g}; lower {key} in the grid file")
+
+
+def _our_packages() -> list[Any]:
+    import analysis
+    import core
+    import orchestration
+    import sweeps
+
+    return [core, sweeps, orchestration, analysis]
+
+
+def plain(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """The configurations as plain data by cell_id, as workers read them."""
+    return {cell.cell_id: as_dict(cell.config) for cell in cells}
+
+
+def report_of(result: dict[str, Any]) -> Report:
+    """The live table's view of a trial's result."""
+    return Report(
+        result["cell_id"], result["epoch"], result["accuracy_val"], result["accuracy_test"], result["stored"]
+    )

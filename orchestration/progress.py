@@ -1,0 +1,132 @@
+"""The live table: done, running, failed, time left, best cell."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from orchestration.observer import Report
+from sweeps.cells import Cell, label
+
+SHOWN = 8
+"""Running cells listed by name."""
+LINE_SECONDS = 10.0
+"""Time between two lines where the output is no terminal."""
+
+
+class Progress:
+    """An observer that draws. ``work`` weighs the cells for the estimate of the time left (any unit)."""
+
+    def __init__(self, cells: Mapping[str, Cell], work: Mapping[str, float], already_done: int, console: Console) -> None:
+        self._cells = cells
+        self._work = work
+        self._already = already_done
+        self._console = console
+        self._live = Live(get_renderable=self.table, console=console, refresh_per_second=4, transient=True)
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._lock = threading.Lock()
+        self.running: dict[str, Report | None] = {}
+        self.done: dict[str, Report | None] = {}
+        self.failures: dict[str, str] = {}
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.stop()
+        self._console.print(self.line())
+
+    def started(self, cell_id: str) -> None:
+        """A worker took the cell."""
+        with self._lock:
+            self.running[cell_id] = None
+
+    def progressed(self, report: Report) -> None:
+        """The cell trained on."""
+        with self._lock:
+            self.running[report.cell_id] = report
+        self._say()
+
+    def finished(self, cell_id: str) -> None:
+        """The cell is done."""
+        with self._lock:
+            self.done[cell_id] = self.running.pop(cell_id, None)
+        self._say()
+
+    def failed(self, cell_id: str, reason: str) -> None:
+        """The cell failed."""
+        with self._lock:
+            self.running.pop(cell_id, None)
+            self.failures[cell_id] = reason
+        self._console.print(f"[red]failed[/red] {cell_id} ({label(self._cells[cell_id].config)}): {reason}", highlight=False)
+
+    def line(self) -> str:
+        """One line: counts, time left, best cell."""
+        total = self._already + len(self._cells)
+        counts = f"{self._already + len(self.done)} of {total} cells done, {len(self.running)} running"
+        parts = [counts, f"{len(self.failures)} failed", f"{clock(time.monotonic() - self._started)} elapsed"]
+        left = self.seconds_left()
+        if left is not None:
+            parts.append(f"about {clock(left)} left")
+        best = self.best()
+        return ", ".join(parts) + (f" · best {best}" if best else "")
+
+    def seconds_left(self) -> float | None:
+        """From the work done so far; ``None`` before anything is done and when nothing is left."""
+        with self._lock:
+            done = sum(self._work[cell_id] for cell_id in (*self.done, *self.failures))
+            done += sum(self._part(cell_id, report) for cell_id, report in self.running.items())
+        left = sum(self._work.values()) - done
+        return (time.monotonic() - self._started) * left / done if done > 0 and left > 0 else None
+
+    def best(self) -> str:
+        """The finished cell with the highest accuracy: on validation, or on test where there is no validation split."""
+        reports = [report for report in self.done.values() if report is not None]
+        if not reports:
+            return ""
+        best = max(reports, key=_score)
+        return f"{100 * _score(best):.2f} % ({label(self._cells[best.cell_id].config)})"
+
+    def table(self) -> Table:
+        """The live view."""
+        table = Table(title=self.line(), title_justify="left", title_style="bold", expand=False)
+        for column in ("running cell", "", "epoch", "accuracy"):
+            table.add_column(column)
+        with self._lock:
+            running = list(self.running.items())
+        for cell_id, report in running[:SHOWN]:
+            cell = self._cells[cell_id]
+            epoch = f"{report.epoch if report else 0}/{cell.config.epochs}"
+            table.add_row(label(cell.config), cell_id, epoch, f"{100 * _score(report):.1f} %" if report else "")
+        return table
+
+    def _part(self, cell_id: str, report: Report | None) -> float:
+        return self._work[cell_id] * report.epoch / self._cells[cell_id].config.epochs if report else 0.0
+
+    def _say(self) -> None:
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self._console.print(self.line(), highlight=False)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _score(report: Report) -> float:
+    return report.accuracy_test if report.accuracy_val is None else report.accuracy_val

@@ -1,0 +1,192 @@
+"""Our MLflow client: one experiment per sweep, a parent run, a child run per cell found again by its ``cell_id`` tag.
+
+Everything written here is read from the store, with the times recorded there, so that writing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from core.config import as_dict, flatten
+from orchestration.provenance import patch, provenance
+from orchestration.runner import rows_so_far
+from orchestration.sweep import Sweep
+from orchestration.tables import costs
+from sweeps.cells import Cell, label
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+T = TypeVar("T")
+Status = Literal["RUNNING", "FINISHED", "FAILED"]
+
+METRICS_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+RUNS_PER_PAGE = 1000
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+METRICS = {
+    "accuracy/test": "accuracy_test",
+    "accuracy/val": "accuracy_val",
+    "accuracy/worst_class": "accuracy_worst_class",
+    "loss/train": "loss_train",
+    "loss/val": "loss_val",
+    "loss/test": "loss_test",
+    "loss/preservation": "loss_preservation",
+    "lr": "lr",
+    "density/all": "density",
+    "coreset/size": "coreset_size",
+    "coreset/noise_ratio": "noise_ratio",
+    "time/train": "seconds",
+    "time/select": "seconds_select",
+    "time/prune": "seconds_prune",
+}
+"""MLflow metric per epoch to the history row's field."""
+LEDGERS = ("dense", "sparse", "selection", "relative", "paper")
+"""``flops/<name>``: the cell's cost so far, cumulated over its epochs."""
+FILES = ("report.html", "runs.parquet", "history.parquet", "sweep.yaml", "plan.json", "figures")
+"""What the parent run carries of the output folder."""
+
+
+class Sink:
+    """A connection to one tracking server for one sweep. Every method may raise what MLflow raises."""
+
+    def __init__(self, sweep: Sweep, uri: str) -> None:
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        self._sweep = sweep
+        self._client: MlflowClient = MlflowClient(tracking_uri=uri)
+        self._experiment = self._open_experiment(local=uri.startswith("sqlite"))
+        self._tags = {"sweep": sweep.spec.name, **provenance(sweep.device)}
+        known = list(self._runs())
+        self._children = {run.data.tags["cell_id"]: run for run in known if "cell_id" in run.data.tags}
+        self._parent = next((run.info.run_id for run in known if run.data.tags.get("role") == "sweep"), None)
+        self._logged: dict[str, int] = {}
+        if self._parent is None:
+            self._parent = self._new_run(sweep.spec.name, {"role": "sweep"}, None)
+
+    def finished(self) -> frozenset[str]:
+        """Cells whose runs are complete already."""
+        return frozenset(cell_id for cell_id, run in self._children.items() if run.info.status == "FINISHED")
+
+    def write(self, cell: Cell, status: Status) -> None:
+        """Bring the cell's run up to the store: parameters once, then every row that was not written yet."""
+        rows = rows_so_far(self._sweep.chains[cell.cell_id], self._sweep.store)
+        run_id = self._child(cell, rows)
+        metrics = list(self._metrics(cell, rows, after=self._logged.get(cell.cell_id, 0)))
+        for some in _chunks(metrics, METRICS_PER_CALL):
+            self._client.log_batch(run_id, metrics=some)
+        self._logged[cell.cell_id] = int(rows[-1]["epoch"]) if rows else 0
+        if status == "FAILED":
+            self._client.set_tag(run_id, "reason", self._sweep.store.failure(cell.cell_id) or "unknown")
+        if status == "RUNNING":
+            self._client.update_run(run_id, status="RUNNING")
+        else:
+            self._client.set_terminated(run_id, status, end_time=_milliseconds(rows[-1]) if rows else None)
+
+    def close(self, headline: Mapping[str, float]) -> None:
+        """Write the sweep's headline, figures, tables and report to the parent run."""
+        from mlflow.entities import Metric
+
+        now = _now()
+        metrics = [Metric(name, value, now, 0) for name, value in headline.items()]
+        self._client.log_batch(self._parent, metrics=metrics)
+        for name in FILES:
+            path = self._sweep.folder / name
+            if path.is_dir():
+                self._client.log_artifacts(self._parent, str(path), name)
+            elif path.exists():
+                self._client.log_artifact(self._parent, str(path))
+        self._log_patch()
+        self._client.set_terminated(self._parent, "FINISHED")
+
+    def _open_experiment(self, *, local: bool) -> str:
+        name = self._sweep.spec.name
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        beside = (self._sweep.folder / "artifacts").resolve().as_uri() if local else None
+        return str(self._client.create_experiment(name, artifact_location=beside))
+
+    def _runs(self) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], max_results=RUNS_PER_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _new_run(self, name: str, tags: Mapping[str, str], start: int | None) -> str:
+        run = self._client.create_run(self._experiment, start_time=start, run_name=name, tags={**self._tags, **tags})
+        return str(run.info.run_id)
+
+    def _child(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> str:
+        if cell.cell_id in self._children:
+            return str(self._children[cell.cell_id].info.run_id)
+        start = _milliseconds(rows[0]) - round(1000 * rows[0]["seconds"]) if rows else None
+        tags = {"cell_id": cell.cell_id, "mlflow.parentRunId": str(self._parent)}
+        run_id = self._new_run(label(cell.config), tags, start)
+        self._describe(run_id, cell)
+        self._children[cell.cell_id] = self._client.get_run(run_id)
+        return run_id
+
+    def _describe(self, run_id: str, cell: Cell) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        flat = flatten(as_dict(cell.config, defaults=True))
+        params = [Param(key, str(value)) for key, value in flat.items()]
+        for some in _chunks(params, PARAMS_PER_CALL):
+            self._client.log_batch(run_id, params=some)
+        source, digest = cell.config.data.name, self._sweep.bundle(cell.config).digest
+        data = Dataset(name=source, digest=digest[:36], source_type="code", source=source)
+        self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def _metrics(self, cell: Cell, rows: Sequence[Mapping[str, Any]], after: int) -> Iterator[Metric]:
+        from mlflow.entities import Metric
+
+        for place, row in enumerate(rows):
+            if row["epoch"] <= after:
+                continue
+            values = {metric: row[field] for metric, field in METRICS.items()}
+            values["coreset/turnover"] = row["samples_added"] / row["coreset_size"] if row["switch"] else None
+            spent = costs(cell.config, rows[: place + 1])
+            values |= {f"flops/{name}": spent[f"flops_{name}"] for name in LEDGERS}
+            for name, value in values.items():
+                if value is not None:
+                    yield Metric(name, float(value), _milliseconds(row), int(row["epoch"]))
+
+    def _log_patch(self) -> None:
+        difference = patch()
+        if difference:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "uncommitted.patch"
+                path.write_text(difference)
+                self._client.log_artifact(self._parent, str(path))
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _milliseconds(row: Mapping[str, Any]) -> int:
+    return round(1000 * row["time"])
+
+
+def _now() -> int:
+    import time
+
+    return round(1000 * time.time())

@@ -1,0 +1,83 @@
+"""The fold from the store to the runs and history tables (columns: README, "What a sweep leaves behind")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from core.config import CellConfig, as_dict, flatten
+from core.flops import paper_relative
+from orchestration.store import write_atomically
+from orchestration.sweep import Sweep
+from sweeps.cells import Cell, applies, swept_fields
+
+COST = ("flops_dense", "flops_sparse", "flops_selection", "flops_evaluation", "seconds")
+LAST = ("accuracy_test", "accuracy_val", "accuracy_worst_class", "loss_test")
+NAMED = ("data", "model", "pruner", "selector", "preservation")
+NOT_IN_HISTORY = ("accuracy_class", "flops_full", "time")
+
+
+def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs table (one row per finished or failed cell) and the history table (one row per cell and epoch)."""
+    runs: list[dict[str, Any]] = []
+    history: list[dict[str, Any]] = []
+    extra = [field for field in swept_fields(sweep.cells) if field not in _standard()]
+    for cell in sweep.cells.cells:
+        found = sweep.history(cell)
+        if found is not None:
+            rows, diverged = found
+            runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
+            history += [{"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY)} for row in rows]
+        elif (reason := sweep.store.failure(cell.cell_id)) is not None:
+            runs.append({**describe(sweep, cell, extra), "status": "failed", "reason": reason, "epochs": 0})
+    return pd.DataFrame(runs), pd.DataFrame(history)
+
+
+def write_tables(sweep: Sweep) -> tuple[int, int]:
+    """Write runs.parquet and history.parquet into the sweep's folder. Returns their numbers of rows."""
+    runs, history = tables(sweep)
+    for name, frame in (("runs", runs), ("history", history)):
+        write_atomically(sweep.folder / f"{name}.parquet", frame.to_parquet(index=False))
+    return len(runs), len(history)
+
+
+def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
+    """The columns that the configuration decides. A further swept field is null where it does not act."""
+    config = cell.config
+    flat = flatten(as_dict(config, defaults=True))
+    row = {"cell_id": cell.cell_id, "sweep": sweep.spec.name, "seed": config.seed}
+    row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
+    row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}
+    row |= {"coreset_ratio": config.coreset_ratio, "chance": sweep.bundle(config).chance}
+    return row | {field: flat.get(field) if applies(config, field) else None for field in extra}
+
+
+def _outcome(sweep: Sweep, cell: Cell, rows: Sequence[Mapping[str, Any]], diverged: bool) -> dict[str, Any]:
+    last = rows[-1]
+    outcome = {"status": "finished", "reason": "diverged" if diverged else None, "epochs": len(rows)}
+    outcome |= {name: last[name] for name in LAST}
+    outcome |= {f"accuracy_class_{k}": accuracy for k, accuracy in enumerate(last["accuracy_class"])}
+    outcome |= costs(cell.config, rows)
+    if diverged:
+        outcome["accuracy_test"] = sweep.bundle(cell.config).chance
+    return outcome
+
+
+def costs(config: CellConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The cell's ledgers along its chain, as if it had run alone, up to the last of ``rows``."""
+    total = {name: sum(row[name] for row in rows) for name in COST}
+    full = rows[-1]["flops_full"] * config.epochs
+    total["flops_relative"] = (total["flops_sparse"] + total["flops_selection"]) / full
+    total["flops_paper"] = paper_relative(config.coreset_ratio, config.prune_rate)
+    return total
+
+
+def _standard() -> frozenset[str]:
+    named = {f"{kind}.name" for kind in NAMED}
+    return frozenset(named | {"seed", "prune_rate", "fc_prune_rate", "coreset_ratio"})
+
+
+def _without(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in names}

@@ -1,0 +1,122 @@
+"""The background thread between a sweep and its MLflow sink: never in the way of training, never the reason it fails.
+
+When the server is away the cells wait here and are read from the store once it answers: the store is the spool.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+
+from orchestration.observer import Report
+from orchestration.sink import Sink, Status
+from orchestration.sweep import Sweep
+
+RETRY_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """An observer that keeps MLflow up to the store."""
+
+    def __init__(self, sweep: Sweep, uri: str) -> None:
+        self._sweep = sweep
+        self._uri = uri
+        self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
+        self._waiting: dict[str, Status] = {}
+        self._changed = threading.Condition()
+        self._headline: Mapping[str, float] | None = None
+        self._deadline = float("inf")
+        self._sink: Sink | None = None
+        self._thread = threading.Thread(target=self._run, name="mlflow-sink", daemon=True)
+        self.error: str | None = None
+        """What MLflow last said when it could not be written; ``None`` once it can."""
+
+    def start(self) -> None:
+        """Begin; cells that finished in an earlier session are written too, where MLflow lacks them."""
+        for cell in self._sweep.cells.cells:
+            if self._sweep.history(cell) is not None:
+                self._waiting[cell.cell_id] = "FINISHED"
+        self._thread.start()
+
+    def started(self, cell_id: str) -> None:
+        """Nothing is stored yet."""
+
+    def progressed(self, report: Report) -> None:
+        """The rows of a new checkpoint can be shown."""
+        if report.stored:
+            self._ask(report.cell_id, "RUNNING")
+
+    def finished(self, cell_id: str) -> None:
+        """All rows can be shown."""
+        self._ask(cell_id, "FINISHED")
+
+    def failed(self, cell_id: str, reason: str) -> None:
+        """The run is marked as failed, with its reason."""
+        self._ask(cell_id, "FAILED")
+
+    def close(self, headline: Mapping[str, float], patience: float = 30.0) -> int:
+        """Write what waits, then the parent's figures and headline. Returns how many cells MLflow still lacks.
+
+        ``patience``: seconds to go on trying while the server is away.
+        """
+        with self._changed:
+            self._headline = dict(headline)
+            self._deadline = time.monotonic() + patience
+            self._changed.notify()
+        while self._thread.is_alive() and (self.error is None or time.monotonic() < self._deadline):
+            self._thread.join(timeout=0.2)
+        return len(self._waiting)
+
+    def _ask(self, cell_id: str, status: Status) -> None:
+        with self._changed:
+            self._waiting[cell_id] = status
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while self._more():
+            try:
+                self._write_one()
+                self.error = None
+            except Exception as error:
+                self.error = " ".join(str(error).split())[:300]
+                log.warning("MLflow at %s cannot be written (%s); trying again", self._uri, self.error)
+                time.sleep(RETRY_SECONDS)
+        if self._headline is not None and not self._waiting and self._sink is not None:
+            self._finish(self._sink, self._headline)
+
+    def _more(self) -> bool:
+        """Wait for something to write. False when the sweep is over and all is written, or patience has run out."""
+        with self._changed:
+            while not self._waiting and self._headline is None:
+                self._changed.wait()
+            gave_up = self.error is not None and time.monotonic() >= self._deadline
+            return not gave_up and (bool(self._waiting) or self._sink is None)
+
+    def _write_one(self) -> None:
+        if self._sink is None:
+            self._sink = self._connect()
+            return
+        with self._changed:
+            cell_id, status = next(iter(self._waiting.items()))
+        self._sink.write(self._cells[cell_id], status)
+        with self._changed:
+            if self._waiting.get(cell_id) == status:
+                del self._waiting[cell_id]
+
+    def _connect(self) -> Sink:
+        sink = Sink(self._sweep, self._uri)
+        with self._changed:
+            for cell_id in sink.finished():
+                if self._waiting.get(cell_id) == "FINISHED":
+                    del self._waiting[cell_id]
+        return sink
+
+    def _finish(self, sink: Sink, headline: Mapping[str, float]) -> None:
+        try:
+            sink.close(headline)
+        except Exception as error:
+            self.error = " ".join(str(error).split())[:300]

@@ -1,0 +1,1 @@
+"""What to run: grid files, their cells, the stages cells share, and the plan."""
