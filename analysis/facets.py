@@ -196,8 +196,8 @@ def match(facets: pd.DataFrame, runs: pd.DataFrame, on: list[str]) -> pd.DataFra
     for open_left, left in _by_nulls(facets[on].assign(facet=facets.index), on):
         for open_right, right in _by_nulls(runs[on].assign(row=runs.index), on):
             shared = [c for c in on if c not in open_left | open_right]
-            l, r = left[[*shared, "facet"]], right[[*shared, "row"]]
-            both = l.merge(r, on=shared) if shared else l.merge(r, how="cross")
+            mine, its = left[[*shared, "facet"]], right[[*shared, "row"]]
+            both = mine.merge(its, on=shared) if shared else mine.merge(its, how="cross")
             parts.append(both[["facet", "row"]])
     return pd.concat(parts, ignore_index=True)
 
@@ -236,7 +236,7 @@ def _preferred(pairs: pd.DataFrame, facets: pd.DataFrame, table: pd.DataFrame, k
 
 def _labels(frame: pd.DataFrame, side: tuple[str, ...]) -> pd.Series:
     """``el2n (balanced=True)`` for each row of the columns of one side."""
-    name, *fields = side
+    fields = side[1:]
     unique = frame[list(side)].drop_duplicates()
     words = [
         _label(str(row[0]), {f: v for f, v in zip(fields, row[1:], strict=True) if pd.notna(v)})

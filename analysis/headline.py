@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.facets import CELL, arrange
-from analysis.runs import absent_columns
+from analysis.runs import STATUSES, absent_columns
 from analysis.synergy import FEW_SEEDS, MEASURES
 
 
@@ -26,14 +26,14 @@ class Extreme:
 
     def sentence(self) -> str:
         """The value with interval, n and place, in points."""
-        value = f"{100 * self.value:+.1f}"
-        known = np.isfinite(self.lo)
-        interval = f" [{100 * self.lo:+.1f}, {100 * self.hi:+.1f}]" if known else " (no interval)"
-        verdict = f"q = {self.q:.3g}" if np.isfinite(self.q) else "not tested"
+        interval = "no interval"
+        if np.isfinite(self.lo):
+            interval = f"95 % interval {_signed(self.lo)} to {_signed(self.hi)}"
+        verdict = f"q = {self.q:.2g}" if np.isfinite(self.q) else "not tested"
         return (
-            f"{value}{interval} {MEASURES[self.measure].unit}, n = {self.n}, {verdict}, at "
-            f"{self.where} (the extreme of {self.among} cells, hence optimistic)"
-        ).replace("-", "−" if value.startswith("-") else "-", 1)
+            f"{_signed(self.value)} {MEASURES[self.measure].unit} ({interval}, n = {self.n}, {verdict}) "
+            f"at {self.where}. It is the extreme of {self.among} cells, hence optimistic."
+        )
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,14 @@ class Headline:
 def headline(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame) -> Headline:
     """Best gain is over the coreset; antagonism is by ``bliss``, which has no floor effect."""
     status = runs["status"].value_counts()
-    count = {s: int(status.get(s, 0)) for s in ("finished", "failed", "stopped")}
+    finished, failed, stopped = (int(status.get(s, 0)) for s in STATUSES)
     empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
     antagonism = _extreme(synergy, "bliss", sign=-1)
     return Headline(
         len(runs),
-        *count.values(),
+        finished,
+        failed,
+        stopped,
         int((runs["reason"] == "diverged").sum()) if "reason" in runs else 0,
         int(empty.sum()),
         _extreme(synergy, "gain_over_coreset", sign=1),
@@ -81,9 +83,9 @@ def _extreme(synergy: pd.DataFrame, measure: str, sign: int) -> Extreme | None:
     rows = synergy[(synergy["measure"] == measure) & synergy["value"].notna()]
     if rows.empty:
         return None
-    row = rows.loc[(sign * rows["value"]).idxmax()]
+    row = rows.iloc[int((sign * rows["value"]).to_numpy().argmax())]
     where = (
-        f"prune rate {row['prune_rate']:g}, coreset ratio {row['coreset_ratio']:g} "
+        f"prune rate {100 * row['prune_rate']:g} %, coreset ratio {100 * row['coreset_ratio']:g} % "
         f"({row['pruner']} × {row['selector']}, preservation {row['preservation']})"
     )
     numbers = (float(row["value"]), float(row["lo"]), float(row["hi"]), int(row["n"]))
@@ -107,16 +109,16 @@ def _about_runs(runs: pd.DataFrame) -> list[str]:
     for status in ("failed", "stopped"):
         rows = runs[runs["status"] == status]
         if len(rows):
-            reasons = rows["reason"].dropna().unique() if "reason" in rows else []
-            said = f" ({'; '.join(sorted(map(str, reasons))[:5])})" if len(reasons) else ""
-            found.append(f"{len(rows)} runs {status}{said}: counted, not averaged.")
+            reasons = sorted(set(rows["reason"].dropna())) if "reason" in rows else []
+            said = f" ({'; '.join(reasons[:5])})" if reasons else ""
+            found.append(f"Runs {status}: {len(rows)}{said}, counted but not averaged.")
     diverged = int((runs["reason"] == "diverged").sum()) if "reason" in runs else 0
     if diverged:
-        found.append(f"{diverged} runs diverged: they count as finished, at chance.")
-    done = arrange(runs[runs["status"] == "finished"]).cells if "finished" in set(runs["status"]) else None
-    if done is None:
-        return [*found, "No run is finished: there is nothing to average."]
-    twice = int(done.duplicated([*CELL, "seed"]).sum())
+        found.append(f"Runs diverged: {diverged}, counted as finished at chance.")
+    done = arrange(runs).cells.query("status == 'finished'")
+    if done.empty:
+        found.append("No run is finished: there is nothing to average.")
+    twice = int(done.loc[done.duplicated([*CELL, "seed"]), "cell_id"].nunique())
     if twice:
         found.append(
             f"{twice} runs share their cell and seed with another: their mean is used. Add the "
@@ -135,7 +137,7 @@ def _about_cells(surface: pd.DataFrame, synergy: pd.DataFrame) -> list[str]:
         )
     empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
     if empty.any():
-        found.append(f"{int(empty.sum())} grid points have no run: they are crossed in figures.")
+        found.append(f"Grid points without a run: {int(empty.sum())}, crossed in the figures.")
     if synergy.empty:
         return [*found, "No joint cell (pruned, on a coreset): no measure of synergy exists."]
     lacking = synergy[synergy["note"].str.contains("no finished [a-z-]+ run", regex=True)]
@@ -143,3 +145,7 @@ def _about_cells(surface: pd.DataFrame, synergy: pd.DataFrame) -> list[str]:
         cells = lacking.drop_duplicates(list(synergy.columns[: synergy.columns.get_loc("measure")]))
         found.append(f"{len(cells)} joint cells lack controls, for example: {cells['note'].iloc[0]}.")
     return found
+
+
+def _signed(fraction: float) -> str:
+    return f"{100 * fraction:+.1f}".replace("-", "−")

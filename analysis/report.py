@@ -84,8 +84,8 @@ def write(analysis: Analysis, command: str = "") -> Analysis:
     for info in analysis.heatmaps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
     for name, figure in _figures(analysis):
-        png, svg = _encode(figure)
-        images[name] = "data:image/png;base64," + base64.b64encode(png).decode()
+        png, svg, small = _encode(figure)
+        images[name] = "data:image/png;base64," + base64.b64encode(small).decode()
         put(f"figures/{name}.png", png)
         put(f"figures/{name}.svg", svg)
     put("report.html", _page(analysis, images, command).encode())
@@ -130,10 +130,12 @@ def _fronts(analysis: Analysis) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield f"accuracy_flops{suffix}", label, group
 
 
-def _encode(figure: "Figure") -> tuple[bytes, bytes]:
-    from analysis.figures.canvas import encode
+def _encode(figure: "Figure") -> tuple[bytes, bytes, bytes]:
+    """PNG, SVG, and a small PNG for the page."""
+    from analysis.figures.canvas import encode, shrink
 
-    return encode(figure, "png"), encode(figure, "svg")
+    png = encode(figure, "png")
+    return png, encode(figure, "svg"), shrink(png)
 
 
 def _page(analysis: Analysis, images: dict[str, str], command: str) -> str:

@@ -301,10 +301,10 @@ def _lacking(cells: JointCells, need: str) -> NDArray[np.str_]:
     absent = cells.long[cells.long[need].isna()]
     out = np.full(len(cells.frame), "", dtype=object)
     rates, ratios = cells.frame["prune_rate"].to_list(), cells.frame["coreset_ratio"].to_list()
-    for cell, rows in absent.groupby("cell").indices.items():
+    listed = absent["seed"].astype("str").groupby(absent["cell"]).agg(", ".join)
+    for cell, seeds in zip(listed.index.to_list(), listed.to_list(), strict=True):
         p = rates[cell] if need == "pruning" else 0.0
         a = ratios[cell] if need == "coreset" else 1.0
         role = CONTROLS[need][0].replace("_", "-")
-        listed = ", ".join(map(str, absent["seed"].iloc[rows]))
-        out[cell] = f"no finished {role} run ({p:g}, {a:g}) for seed {listed}: add or rerun it"
+        out[cell] = f"no finished {role} run ({p:g}, {a:g}) for seed {seeds}: add or rerun it"
     return out

@@ -12,6 +12,8 @@ import safetensors.torch
 from torch import Tensor
 
 FORMAT = "swast-state-1"
+KEY = "swast"
+"""The one entry of the file's metadata: several would be written in random order."""
 
 
 class StateError(ValueError):
@@ -29,8 +31,8 @@ class RunState:
 def dump(state: RunState) -> bytes:
     """The state as bytes; equal states give equal bytes."""
     tensors = {name: state.tensors[name].detach().cpu().contiguous() for name in sorted(state.tensors)}
-    meta = json.dumps(dict(state.meta), sort_keys=True, allow_nan=False)
-    return safetensors.torch.save(tensors, metadata={"format": FORMAT, "meta": meta})
+    meta = json.dumps({"format": FORMAT, "meta": dict(state.meta)}, sort_keys=True, allow_nan=False)
+    return safetensors.torch.save(tensors, metadata={KEY: meta})
 
 
 def load(blob: bytes) -> RunState:
@@ -38,12 +40,12 @@ def load(blob: bytes) -> RunState:
     try:
         tensors = safetensors.torch.load(blob)
         length = int.from_bytes(blob[:8], "little")
-        header = json.loads(blob[8 : 8 + length]).get("__metadata__", {})
-    except (safetensors.SafetensorError, ValueError) as error:
+        header = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"][KEY])
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise StateError(f"not a checkpoint: {len(blob)} bytes that safetensors refuses ({error})") from error
     if header.get("format") != FORMAT:
         raise StateError(f"a checkpoint of format {header.get('format')!r}; this version reads {FORMAT!r}")
-    return RunState(tensors=tensors, meta=json.loads(header["meta"]))
+    return RunState(tensors=tensors, meta=header["meta"])
 
 
 def take(state: RunState, prefix: str) -> dict[str, Tensor]:

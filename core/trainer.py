@@ -196,12 +196,11 @@ class Trainer:
 
     def _gradients(self, index_B: Tensor, moment: Moment) -> Step:
         train = self.bundle.train
-        inputs = self.network.inputs(train.images[index_B])
+        images, labels = train.images[index_B], train.labels[index_B]
         if self.cell.augmentation != "none":
-            inputs = AUGMENTATIONS[self.cell.augmentation](inputs, self._generator("augment", moment))
-        labels = train.labels[index_B]
+            images = AUGMENTATIONS[self.cell.augmentation](images, self._generator("augment", moment))
         weights = self.masking.trained(moment, lambda: self._generator("prune", moment))
-        logits = self.network.forward(inputs, weights)
+        logits = self.network.forward(self.network.inputs(images), weights)
         loss_B = F.cross_entropy(logits, labels, reduction="none")
         penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
         self.optimizer.zero_grad(set_to_none=True)

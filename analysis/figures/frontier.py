@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -46,7 +45,7 @@ def draw(points: pd.DataFrame, label: str) -> Figure:
     front = shown[shown["front"]].sort_values("flops_relative")
     axes.plot(front["flops_relative"], 100 * front["mean"], color="#D55E00", linewidth=1.6, zorder=2)
     _decorate(axes, shown)
-    _annotate(figure, axes, front)
+    _annotate(axes, front)
     figure.text(
         0.03,
         0.97,
@@ -96,9 +95,8 @@ def _decorate(axes: Axes, points: pd.DataFrame) -> None:
     axes.legend(handles=marks, loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9)
 
 
-def _annotate(figure: Figure, axes: Axes, front: pd.DataFrame) -> None:
+def _annotate(axes: Axes, front: pd.DataFrame) -> None:
     """(p, a) of the front's points, above them; a label that would touch another is left out."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
     taken: list[Bbox] = []
     columns = ("prune_rate", "coreset_ratio", "flops_relative", "mean")
     for p, ratio, flops, mean in zip(*(front[c].to_list()[::-1] for c in columns), strict=True):
@@ -111,7 +109,7 @@ def _annotate(figure: Figure, axes: Axes, front: pd.DataFrame) -> None:
             size=SMALL,
             zorder=4,
         )
-        box = text.get_window_extent(renderer).padded(4)
+        box = text.get_window_extent().padded(4)
         if box.x0 < axes.bbox.x0 or any(box.overlaps(other) for other in taken):
             text.remove()
         else:

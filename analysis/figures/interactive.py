@@ -9,7 +9,7 @@ import numpy as np
 from analysis.panels import COLOURED, Heatmap, Panel
 
 Json = dict[str, Any]
-_GAP = 0.09
+_GAP_X, _GAP_Y = 0.09, 0.16
 
 
 def library() -> bytes:
@@ -42,7 +42,7 @@ def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
     layout: Json = {
         "coloraxis": _colours(first),
         "font": {"family": "system-ui, sans-serif", "size": 12},
-        "height": 160 + 270 * len(first.rows),
+        "height": 170 + 290 * len(first.rows),
         "margin": {"t": 110, "l": 70, "r": 30, "b": 60},
         "plot_bgcolor": "#ececec",
         "annotations": [_heading(first, panel) for panel in first.panels],
@@ -65,13 +65,14 @@ def _position(info: Heatmap, panel: Panel) -> int:
     return info.rows.index(panel.row) * len(info.columns) + info.columns.index(panel.column) + 1
 
 
-def _domains(count: int) -> list[list[float]]:
-    size = (1 - _GAP * (count - 1)) / count
-    return [[k * (size + _GAP), k * (size + _GAP) + size] for k in range(count)]
+def _domains(count: int, gap: float) -> list[list[float]]:
+    gap = min(gap, 0.5 / count)
+    size = (1 - gap * (count - 1)) / count
+    return [[k * (size + gap), k * (size + gap) + size] for k in range(count)]
 
 
 def _axes(info: Heatmap) -> Json:
-    wide, high = _domains(len(info.columns)), _domains(len(info.rows))[::-1]
+    wide, high = _domains(len(info.columns), _GAP_X), _domains(len(info.rows), _GAP_Y)[::-1]
     out: Json = {}
     for panel in info.panels:
         k = _position(info, panel)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -18,6 +19,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def to(self, device: str | torch.device) -> Split:
+        """The split on ``device``; itself when it is there."""
+        return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,15 @@ class Bundle:
     def chance(self) -> float:
         """Accuracy of a uniform guess, 1 / C."""
         return 1.0 / self.num_classes
+
+    def to(self, device: str | torch.device) -> Bundle:
+        """The bundle on ``device``, sharing what is there already."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            val=self.val.to(device),
+            test=self.test.to(device),
+            mean_C=self.mean_C.to(device),
+            std_C=self.std_C.to(device),
+            flipped_N=self.flipped_N.to(device),
+        )

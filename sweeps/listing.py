@@ -1,0 +1,162 @@
+"""The cells that a grid lists: a product of dimensions, each field validated once per value that it takes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeAlias, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from core.config import CellConfig
+from core.coresets import SELECTORS
+from core.data import SOURCES, DataError, Facts, Source
+from core.models import MODELS
+from core.preservation import PRESERVERS
+from core.pruning import PRUNERS
+from core.rounding import count
+from sweeps.document import Document, Path, SpecError, show
+from sweeps.messages import explain, keys_of, unknown_key
+
+MAX_CELLS = 100_000
+MAX_EPOCHS = 100_000
+
+PLUG_INS: Mapping[str, Mapping[str, type]] = {
+    "data": SOURCES,
+    "model": MODELS,
+    "pruner": PRUNERS,
+    "selector": SELECTORS,
+    "preservation": PRESERVERS,
+}
+
+_HINTS = {name: hint for name, hint in get_type_hints(CellConfig, include_extras=True).items() if name in keys_of([CellConfig])}
+_ADAPTERS = {name: TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)) for name, hint in _HINTS.items()}
+_KEYS = (*_HINTS, *(f"{field}.{key}" for field, table in PLUG_INS.items() for key in keys_of(table.values())))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the cell, dots allowed, the value it is given, and where in the document."""
+
+    key: str
+    value: Any
+    path: Path
+
+    @property
+    def field(self) -> str:
+        """The cell's field that the key is or lies in."""
+        return self.key.partition(".")[0]
+
+
+Option: TypeAlias = tuple[Setting, ...]
+Point: TypeAlias = tuple[int, ...]
+
+
+def covers(key: str, other: str) -> bool:
+    """Whether a value for ``key`` replaces one for ``other``."""
+    return other == key or other.startswith(f"{key}.")
+
+
+def listed_cells(
+    document: Document,
+    cell: Mapping[str, Any],
+    cells: Sequence[Mapping[str, Any]],
+    axes: Mapping[str, Sequence[Any]],
+) -> tuple[CellConfig, ...]:
+    """Every cell of the grid, in grid order. Raises ``SpecError`` on the first problem, at the line that caused it."""
+    size = max(1, len(cells)) * math.prod(len(values) for values in axes.values())
+    if size > MAX_CELLS:
+        raise document.error(("axes",), f"the grid lists {size} cells, but at most {MAX_CELLS} are allowed; shorten an axis")
+    entries = tuple(_settings(entry, ("cells", i)) for i, entry in enumerate(cells)) or ((),)
+    ranges = (tuple((Setting(key, value, ("axes", key, i)),) for i, value in enumerate(axes[key])) for key in axes)
+    grid = _Grid(document, _settings(cell, ("cell",)), (entries, *ranges))
+    grid.check_keys()
+    grid.check_axes()
+    return tuple(grid.cells())
+
+
+def _settings(keys: Mapping[str, Any], path: Path) -> Option:
+    """Short keys first: ``pruner.stop`` acts on the ``pruner`` beside it."""
+    return tuple(Setting(key, keys[key], (*path, key)) for key in sorted(keys, key=lambda key: key.count(".")))
+
+
+class _Grid:
+    """A base and dimensions of options, the file's ``cells`` and then its axes. A point picks one option of each."""
+
+    def __init__(self, document: Document, base: Option, dimensions: tuple[tuple[Option, ...], ...]) -> None:
+        self.document = document
+        self.base = base
+        self.dimensions = dimensions
+
+    def check_keys(self) -> None:
+        """Refuse unknown fields, and keys that both ``cells`` and an axis set."""
+        entries = list(itertools.chain(*self.dimensions[0]))
+        axes = [options[0][0] for options in self.dimensions[1:]]
+        for setting in (*self.base, *entries, *axes):
+            if setting.field not in (_HINTS if setting.field == setting.key else PLUG_INS):
+                raise self.document.error(setting.path[:3], unknown_key(setting.key, setting.key, _KEYS))
+        for setting, axis in itertools.product(entries, axes):
+            if covers(axis.key, setting.key):
+                raise self.document.error(setting.path, f"{setting.key} is set here and varied by axes.{axis.key}; keep one")
+
+    def check_axes(self) -> None:
+        """Refuse an axis that gives one value twice, however it is spelled."""
+        for place in range(1, len(self.dimensions)):
+            first: dict[Any, Any] = {}
+            for i, (setting,) in enumerate(self.dimensions[place]):
+                value = self._value(setting.field, self._point([place], [i]))
+                if value in first:
+                    values = " and ".join(dict.fromkeys((show(first[value]), show(setting.value))))
+                    raise self.document.error(setting.path, f"axes.{setting.key} lists {values} twice; keep one")
+                first[value] = setting.value
+
+    def cells(self) -> Iterator[CellConfig]:
+        """Build every cell and check that its fields fit together."""
+        given = {setting.field for setting in itertools.chain(self.base, *itertools.chain(*self.dimensions))}
+        tables = {name: self._table(name) for name in _HINTS if name in given}
+        seen: set[CellConfig] = set()
+        fits = _DataCheck()
+        for point in itertools.product(*(range(len(options)) for options in self.dimensions)):
+            cell = self._cell({name: table[tuple(point[i] for i in at)] for name, (at, table) in tables.items()}, point)
+            if cell in seen:
+                raise self._error(point, None, "is listed twice; keep one")
+            seen.add(cell)
+            for name, sentence in fits.problems(cell):
+                raise self._error(point, name, sentence)
+            yield cell
+
+    def _cell(self, values: Mapping[str, Any], point: Point) -> CellConfig:
+        try:
+            return CellConfig(**values)
+        except ValidationError as error:
+            context = error.errors()[0]["ctx"]
+            raise self._error(point, context["key"], context["reason"]) from None
+
+    def _table(self, name: str) -> tuple[Point, dict[Point, Any]]:
+        """The dimensions that set ``name``, and its value for every choice from them."""
+        at = tuple(i for i, options in enumerate(self.dimensions) if any(s.field == name for s in itertools.chain(*options)))
+        choices = itertools.product(*(range(len(self.dimensions[i])) for i in at))
+        return at, {choice: self._value(name, self._point(at, choice)) for choice in choices}
+
+    def _point(self, at: Sequence[int], choice: Sequence[int]) -> Point:
+        picked = dict(zip(at, choice, strict=True))
+        return tuple(picked.get(i, 0) for i in range(len(self.dimensions)))
+
+    def _settings(self, point: Point, name: str) -> list[Setting]:
+        """What sets ``name`` at this point; the last one wins."""
+        options = (options[i] for options, i in zip(self.dimensions, point, strict=True))
+        return [setting for setting in itertools.chain(self.base, *options) if setting.field == name]
+
+    def _value(self, name: str, point: Point) -> Any:
+        """The validated value of a field at a point; its default when nothing sets it."""
+        settings = self._settings(point, name)
+        data: Any = {"name": _DEFAULT[name].name} if name in PLUG_INS else _DEFAULT[name]
+        for setting in settings:
+            data = _put(data, setting.key.split(".")[1:], setting.value)
+        try:
+            return _ADAPTERS[name].validate_python(data)
+        except ValidationError as error:
+            path, sentence = explain(error, data, _HINTS[name], (name,))
+            raise self.document.error(_origin(settings, (name, *path)), sentence) from None

@@ -1,0 +1,129 @@
+"""Pydantic's errors as one sentence: the key, its value, what is allowed, and the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sweeps.document import Path, dotted, show
+
+_ALLOWED: Mapping[str, str] = {
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "finite_number": "a finite number",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "union_tag_invalid": "one of {expected_tags}",
+}
+_NEEDS_CLASS = ("dataclass_type", "model_attributes_type", "union_tag_not_found")
+_UNKNOWN_KEY = "unexpected_keyword_argument"
+
+
+def explain(error: ValidationError, data: Any, root: Any, prefix: Path = ()) -> tuple[Path, str]:
+    """The path inside ``data`` of the most telling problem, and a sentence about it.
+
+    ``root`` is the type that ``data`` was validated against; ``prefix`` comes before the key in the sentence.
+    """
+    problems = [(_path(detail["loc"], data), detail) for detail in error.errors()]
+    # In a union every member complains: the deepest complaint is about what was meant, all at one place are alternatives.
+    depth = max(len(path) for path, _ in problems)
+    deepest = [(path, detail) for path, detail in problems if len(path) == depth]
+    path, first = next((found for found in deepest if found[1]["type"] == _UNKNOWN_KEY), deepest[0])
+    key = dotted((*prefix, *path))
+    if first["type"] == _UNKNOWN_KEY:
+        return path, unknown_key(key, str(path[-1]), keys_of(_classes_at(root, data, path[:-1])))
+    if first["type"] == "missing":
+        return path[:-1], f"{key} is missing"
+    value = _value_at(data, path)
+    allowed = [_allowed(detail, _classes_at(root, data, path)) for other, detail in deepest if other == path]
+    return path, f"{key} is {show(value)}, but must be {' or '.join(dict.fromkeys(allowed))}{_nearest_in(value, allowed)}"
+
+
+def unknown_key(key: str, word: str, allowed: Iterable[str]) -> str:
+    """The sentence about a key that does not exist."""
+    names = list(allowed)
+    hint = f"allowed here: {', '.join(names)}" if names else "it has no parts"
+    return f"{key} is not a known key{nearest(word, names)}; {hint}"
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """``; did you mean ...?`` with the name most like ``word``, or nothing."""
+    by_leaf = {name.rpartition(".")[2]: name for name in names}
+    found = difflib.get_close_matches(word.rpartition(".")[2], list(by_leaf), n=1)
+    return f" (did you mean {by_leaf[found[0]]}?)" if found else ""
+
+
+def keys_of(classes: Iterable[type]) -> list[str]:
+    """The fields of these classes, ``name`` first, each once."""
+    keys = dict.fromkeys(field.name for cls in classes for field in fields(cls))
+    return sorted(keys, key=lambda key: key != "name")
+
+
+def _nearest_in(value: object, allowed: Iterable[str]) -> str:
+    names = re.findall(r"'([^']*)'", " ".join(allowed))
+    word = value.get("name") if isinstance(value, Mapping) else value
+    return nearest(word, names) if isinstance(word, str) else ""
+
+
+def _allowed(detail: ErrorDetails, classes: list[type]) -> str:
+    kind, values = detail["type"], detail.get("ctx", {})
+    if kind in _NEEDS_CLASS:
+        names = [str(field.default) for cls in classes for field in fields(cls) if field.name == "name"]
+        keys = ", ".join(keys_of(classes))
+        return f"a name or a mapping with one, of {', '.join(names)}" if names else f"a mapping with {keys}"
+    return _ALLOWED[kind].format(**values) if kind in _ALLOWED else detail["msg"]
+
+
+def _path(loc: tuple[int | str, ...], data: Any) -> Path:
+    """``loc`` without the tags of unions, which are no keys of ``data``; a missing key stays at the end."""
+    path: list[int | str] = []
+    for place, part in enumerate(loc):
+        if isinstance(data, Mapping) and (part in data or place == len(loc) - 1):
+            path.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            path.append(part)
+            data = data[part]
+    return tuple(path)
+
+
+def _value_at(data: Any, path: Path) -> Any:
+    for part in path:
+        data = data[part]
+    return data
+
+
+def _classes_at(root: Any, data: Any, path: Path) -> list[type]:
+    """The plug-in classes that the value at ``path`` may be, or the one that it names."""
+    classes = _named(_classes(root), data)
+    for part in path:
+        hints = [get_type_hints(cls, include_extras=True).get(str(part)) for cls in classes]
+        data = data[part] if isinstance(data, (Mapping, list)) else None
+        classes = _named([found for hint in hints for found in _classes(hint)], data)
+    return classes
+
+
+def _classes(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _classes(argument)]
+
+
+def _named(classes: list[type], data: Any) -> list[type]:
+    name = data.get("name") if isinstance(data, Mapping) else data
+    chosen = [cls for cls in classes if getattr(cls, "name", None) == name]
+    return chosen if chosen else classes

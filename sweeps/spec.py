@@ -1,0 +1,147 @@
+"""A grid file as a checked value: every cell that it lists, or one sentence on what is wrong with it.
+
+A file gives the base ``cell``, the ``axes`` whose product is taken, and optionally ``cells``, a list of overrides that
+is crossed with the axes. Keys of all three are fields of the cell, with dots into plug-ins (``pruner.stop``). A value
+stands for its whole field; axes win over ``cells``, and those over ``cell``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from core.config import CellConfig
+from core.plugin import Count, Flag, NonNegative, Positive, Text, plugin
+from sweeps.document import Document, SpecError, read, read_value, show, write
+from sweeps.listing import listed_cells
+from sweeps.messages import explain
+
+__all__ = ["GridFile", "Resources", "SpecError", "SweepSpec", "load", "parse"]
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@plugin
+class Resources:
+    """What one cell needs of a machine (``gpus`` may be a fraction), and how many cells may run at once."""
+
+    cpus: Positive = 1.0
+    gpus: NonNegative = 0.0
+    max_concurrent: Count | None = None
+
+
+@plugin
+class GridFile:
+    """What may stand in a grid file."""
+
+    name: Text
+    cell: dict[str, Any] = field(default_factory=dict)
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = field(default_factory=dict)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    baselines: Flag = True
+    resources: Resources = Resources()
+    checkpoint_seconds: NonNegative = 30.0
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """A checked grid.
+
+    ``listed`` are its cells as written, not yet canonical, in grid order: ``cells`` first, the last axis fastest.
+    ``baselines``: whether the controls of joint cells are added. ``checkpoint_seconds``: a checkpoint is due at the
+    first epoch end after so many seconds, besides every segment's end.
+    """
+
+    name: str
+    listed: tuple[CellConfig, ...]
+    axes: tuple[str, ...]
+    baselines: bool
+    resources: Resources
+    checkpoint_seconds: float
+    text: str
+    """The resolved grid file: YAML that gives the same specification."""
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
+    """Read and check a grid file. ``overrides`` are KEY=VALUE, as given to ``--set``.
+
+    Raises ``SpecError`` with one sentence.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: the grid file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: the grid file is not text in UTF-8") from None
+    return parse(text, file=path.name, name=path.stem, overrides=overrides)
+
+
+def parse(text: str, *, file: str = "grid", name: str = "grid", overrides: Sequence[str] = ()) -> SweepSpec:
+    """Check the text of a grid file. ``file`` is what errors call it, ``name`` the sweep's name if it gives none.
+
+    Raises ``SpecError``.
+    """
+    document = read(text, file)
+    for override in overrides:
+        document = _override(document, override)
+    data = {"name": name, **document.data}
+    grid = _grid_file(document, data)
+    listed = listed_cells(document, grid.cell, grid.cells, grid.axes)
+    return SweepSpec(
+        name=grid.name,
+        listed=listed,
+        axes=tuple(grid.axes),
+        baselines=grid.baselines,
+        resources=grid.resources,
+        checkpoint_seconds=grid.checkpoint_seconds,
+        text=write(data),
+    )
+
+
+def _grid_file(document: Document, data: Mapping[str, Any]) -> GridFile:
+    try:
+        grid = _GRID_FILE.validate_python(data)
+    except ValidationError as error:
+        path, sentence = explain(error, data, GridFile)
+        raise document.error(path, sentence) from None
+    if not _FOLDER_NAME.fullmatch(grid.name):
+        allowed = "letters, digits, '.', '_' and '-', at most 100 and not starting with '.' or '-'"
+        raise document.error(("name",), f"name is {show(grid.name)}, but names a folder: use {allowed}")
+    return grid
+
+
+_GRID_FILE = TypeAdapter(GridFile)
+_SECTIONS = ("name", "axes", "cells", "baselines", "resources", "checkpoint_seconds")
+
+
+def _override(document: Document, override: str) -> Document:
+    """The document after ``--set KEY=VALUE``. A key that is none of the file's sections is a field of the cell."""
+    key, equals, text = override.partition("=")
+    origin = f"--set {override}"
+    if not equals or not key:
+        raise SpecError(f"{origin}: write --set KEY=VALUE")
+    value = read_value(text, origin)
+    section, _, rest = key.partition(".")
+    if section in _SECTIONS:
+        # Keys of axes keep their dots: axes.pruner.stop is the axis pruner.stop.
+        return document.with_value((section, rest) if rest else (section,), value, origin)
+    field_key = rest if section == "cell" else key
+    _refuse_if_varied(document, field_key, origin)
+    return document.with_value(("cell", field_key) if field_key else ("cell",), value, origin)
+
+
+def _refuse_if_varied(document: Document, key: str, origin: str) -> None:
+    """Raise ``SpecError`` when an axis or the ``cells`` would overwrite what ``--set`` gives ``key``."""
+    axes, cells = document.data.get("axes"), document.data.get("cells")
+    for axis in axes if isinstance(axes, Mapping) else ():
+        if covers(axis, key):
+            raise SpecError(f"{origin}: {key} varies over the grid; write --set 'axes.{axis}=[...]' to change its values")
+    for index, entry in enumerate(cells if isinstance(cells, list) else ()):
+        if isinstance(entry, Mapping) and any(covers(other, key) for other in entry):
+            raise document.error(("cells", index), f"{key} is set here, so {origin} has no effect; change it here")

@@ -1,0 +1,207 @@
+"""The conformance kit of selectors: what every one in the table promises, whatever its rule."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from harness import digest, samples
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from core.coresets import SELECTORS, SelectorChoice
+from core.coresets.ranking import quotas
+from core.coresets.samples import Coreset, Samples, Selector
+from core.rounding import count
+
+CHOICES: dict[str, dict[str, object]] = {
+    "none": {"name": "none"},
+    "random": {"name": "random"},
+    "random-balanced": {"name": "random", "balanced": True},
+    "gradmatch": {"name": "gradmatch"},
+    "gradmatch-absolute": {"name": "gradmatch", "absolute": True},
+    "gradmatch-no-ridge": {"name": "gradmatch", "ridge": 0.0},
+    "gradmatch-batch": {"name": "gradmatch", "per": "batch", "batch_size": 7},
+    "moderate": {"name": "moderate"},
+    "moderate-global": {"name": "moderate", "balanced": False},
+    "el2n": {"name": "el2n"},
+    "el2n-balanced": {"name": "el2n", "balanced": True},
+    "forgetting": {"name": "forgetting"},
+}
+QUOTAS = ("random-balanced", "gradmatch", "gradmatch-absolute", "gradmatch-no-ridge", "moderate", "el2n-balanced")
+NO_DRAW = ("gradmatch", "moderate", "moderate-global", "el2n", "el2n-balanced")
+N = 60
+ADAPTER: TypeAdapter[Selector] = TypeAdapter(SelectorChoice)
+
+every = pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "none"])
+
+
+def choose(choice: str, given: Samples, size: int, progress: float = 0.5, seed: int = 0) -> Coreset:
+    selector = ADAPTER.validate_python(CHOICES[choice])
+    rng = torch.Generator().manual_seed(seed)
+    return selector.select(given, size=size, progress=progress, rng=rng)
+
+
+def check(coreset: Coreset, size: int, n: int = N) -> None:
+    index_M = coreset.index_M
+    assert index_M.dtype == torch.int64
+    assert index_M.shape == (size,)
+    assert bool((index_M.diff() > 0).all())
+    assert 0 <= int(index_M[0])
+    assert int(index_M[-1]) < n
+    if coreset.weight_M is not None:
+        assert coreset.weight_M.shape == (size,)
+        assert bool((coreset.weight_M >= 0).all())
+        assert float(coreset.weight_M.mean()) == pytest.approx(1, abs=1e-5)
+
+
+def test_every_selector_is_tried() -> None:
+    assert {str(choice["name"]) for choice in CHOICES.values()} == set(SELECTORS)
+
+
+@every
+@pytest.mark.parametrize("size", [1, 2, 6, count(0.35, N), 59, N])
+@pytest.mark.parametrize("progress", [0.1, 1.0])
+def test_the_size_is_exact_and_indices_are_unique_and_ascending(choice: str, size: int, progress: float) -> None:
+    check(choose(choice, samples(), size, progress), size)
+
+
+@every
+def test_one_more_than_all_is_refused(choice: str) -> None:
+    with pytest.raises(ValueError, match=r"61|60"):
+        choose(choice, samples(), N + 1)
+
+
+@every
+def test_an_empty_class(choice: str) -> None:
+    check(choose(choice, samples(empty=2), 20), 20)
+
+
+@every
+def test_a_class_of_one_sample(choice: str) -> None:
+    given = samples()
+    labels_N = torch.zeros_like(given.labels_N)
+    labels_N[7] = 3
+    check(choose(choice, replace(given, labels_N=labels_N), 31), 31)
+
+
+@every
+def test_all_samples_alike(choice: str) -> None:
+    """Ties everywhere: the size is still exact."""
+    given = samples()
+    alike = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in ("labels_N", "num_classes")}
+    same = {name: tensor[:1].expand_as(tensor).clone() for name, tensor in alike.items()}
+    check(choose(choice, replace(given, **same), 13), 13)
+
+
+@every
+def test_perfect_predictions(choice: str) -> None:
+    """Zero gradients: nothing to match and nothing to rank by."""
+    given = samples()
+    sure = 1e4 * torch.nn.functional.one_hot(given.labels_N, 4).float()
+    check(choose(choice, replace(given, logits_NC=sure), 13), 13)
+
+
+@pytest.mark.parametrize("choice", QUOTAS)
+@pytest.mark.parametrize("size", [5, 21, 59])
+def test_class_quotas(choice: str, size: int) -> None:
+    given = samples()
+    chosen = given.labels_N[choose(choice, given, size).index_M].bincount(minlength=4).tolist()
+    assert chosen == quotas(given.labels_N, 4, size)
+
+
+@pytest.mark.parametrize("choice", NO_DRAW)
+def test_order_of_the_data_does_not_matter(choice: str) -> None:
+    given = samples()
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(5))
+    moved = {f.name: getattr(given, f.name) for f in fields(given) if f.name != "num_classes"}
+    shuffled = replace(given, **{name: tensor[order] for name, tensor in moved.items()})
+    straight, permuted = choose(choice, given, 12), choose(choice, shuffled, 12)
+    back = order[permuted.index_M].sort()
+    assert back.values.tolist() == straight.index_M.tolist()
+    if straight.weight_M is not None and permuted.weight_M is not None:
+        torch.testing.assert_close(permuted.weight_M[back.indices], straight.weight_M)
+
+
+@every
+def test_the_same_twice(choice: str) -> None:
+    assert fingerprint(choice) == fingerprint(choice)
+
+
+@pytest.mark.parametrize("choice", ["random", "random-balanced", "forgetting", "gradmatch-batch"])
+def test_the_generator_matters(choice: str) -> None:
+    assert fingerprint(choice) != fingerprint(choice, seed=1)
+
+
+def test_another_process_chooses_the_same() -> None:
+    here = str(Path(__file__).parent)
+    code = (
+        f"import sys, json, torch; torch.set_num_threads(1); sys.path.insert(0, {here!r}); "
+        "import test_every_selector as t; print(json.dumps({c: t.fingerprint(c) for c in t.CHOICES if c != 'none'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {choice: fingerprint(choice) for choice in CHOICES if choice != "none"}
+
+
+@every
+def test_needs_are_enough_and_needed(choice: str) -> None:
+    """With what ``needs`` lists a selector works; without it, it says what is missing."""
+    given, needs = samples(), ADAPTER.validate_python(CHOICES[choice]).needs
+    parts = {"logits": ["logits_NC"], "features": ["features_ND"], "history": ["loss_N", "correct_N", "forgotten_N"]}
+    dropped = {field: None for need, names in parts.items() if need not in needs for field in names}
+    check(choose(choice, replace(given, **dropped), 12), 12)
+    for need in needs:
+        with pytest.raises(ValueError, match=need):
+            choose(choice, replace(given, **dict.fromkeys(parts[need])), 12)
+
+
+@every
+def test_nothing_that_is_shown_changes(choice: str) -> None:
+    given = samples()
+    tensors = [value for f in fields(given) if isinstance(value := getattr(given, f.name), Tensor)]
+    torch.manual_seed(3)
+    before = digest([*tensors, torch.get_rng_state()])
+    choose(choice, given, 12)
+    assert digest([*tensors, torch.get_rng_state()]) == before
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_the_table_describes_itself(name: str) -> None:
+    cls = SELECTORS[name]
+    assert cls().name == name
+    assert cls.summary
+    assert cls.source or name in ("none", "random")
+    assert hash(cls()) == hash(cls())
+    with pytest.raises(ValidationError, match="speed"):
+        cls(speed=1)  # type: ignore[call-arg]
+
+
+def test_selector_none_keeps_all_or_says_so() -> None:
+    check(choose("none", samples(), N), N)
+    with pytest.raises(ValueError, match="keeps all 60 samples and cannot choose 6"):
+        choose("none", samples(), 6)
+
+
+@pytest.mark.gpu
+@every
+def test_cuda_equals_cpu(choice: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    given = samples()
+    moved = {f.name: getattr(given, f.name) for f in fields(given) if f.name != "num_classes"}
+    on_device = replace(given, **{name: tensor.cuda() for name, tensor in moved.items()})
+    straight, other = choose(choice, given, 12), choose(choice, on_device, 12)
+    assert other.index_M.is_cuda
+    assert other.index_M.tolist() == straight.index_M.tolist()
+    if straight.weight_M is not None and other.weight_M is not None:
+        torch.testing.assert_close(other.weight_M.cpu(), straight.weight_M)
+
+
+def fingerprint(choice: str, seed: int = 0) -> str:
+    coreset = choose(choice, samples(), 12, seed=seed)
+    return digest([coreset.index_M] + ([] if coreset.weight_M is None else [coreset.weight_M]))

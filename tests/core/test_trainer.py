@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.config import CellConfig
+from core.coresets import SELECTORS
+from core.data.bundle import Bundle
+from core.data.load import load_bundle
+from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded
+from core.pruning import PRUNERS
+from core.state import dump, load
+from core.trainer import Trainer, batches_of
+
+SMALL = {
+    "data": {"name": "synthetic", "samples": 200, "test_samples": 60, "classes": 4, "size": 8},
+    "model": {"name": "small_cnn", "width": 4},
+    "epochs": 8,
+    "warmup_epochs": 2,
+    "select_every": 2,
+    "batch_size": 32,
+}
+JOINT = CellConfig(
+    **SMALL, pruner="rigl", prune_rate=0.8, selector="el2n", coreset_ratio=0.2, preservation="complete"
+)
+
+
+@cache
+def bundle(cell: CellConfig) -> Bundle:
+    return load_bundle(cell.data)
+
+
+def trainer(cell: CellConfig) -> Trainer:
+    return Trainer(cell, bundle(replace(cell, seed=0)))
+
+
+def epochs(events: Iterable[Event]) -> list[EpochEnded]:
+    return [event for event in events if isinstance(event, EpochEnded)]
+
+
+def measured(events: Iterable[Event]) -> list[object]:
+    """Events without their wall-clock times."""
+    timeless = {"seconds": 0.0, "seconds_prune": 0.0, "seconds_select": 0.0}
+    return [replace(e, **{k: v for k, v in timeless.items() if hasattr(e, k)}) for e in events]
+
+
+def final(cell: CellConfig) -> bytes:
+    run = trainer(cell)
+    list(run.events())
+    return dump(run.state())
+
+
+def test_algorithm_1_in_order() -> None:
+    cell = replace(JOINT, pruner=PRUNERS["rigl"](update_every={"per_interval": 1}))
+    kinds = [(type(e).__name__, e.epoch) for e in trainer(cell).events() if not isinstance(e, MaskChanged)]
+    expected: list[tuple[str, int]] = []
+    for epoch in range(1, 9):
+        if epoch > 2 and epoch % 2 == 0:
+            expected += [("CoresetSelected", epoch), ("StateRecorded", epoch)]
+        expected.append(("EpochEnded", epoch))
+    assert kinds == expected
+
+
+def test_full_data_until_the_first_selection_then_the_coreset() -> None:
+    assert [e.trained for e in epochs(trainer(JOINT).events())] == [180] * 3 + [36] * 5
+
+
+def test_a_switch_counts_what_left_and_what_came() -> None:
+    first, *later = [e for e in trainer(JOINT).events() if isinstance(e, CoresetSelected)]
+    assert (first.size, first.removed, first.added) == (36, 144, 0)
+    assert all(e.removed == e.added for e in later)
+
+
+def test_state_is_recorded_only_with_preservation() -> None:
+    plain = replace(JOINT, preservation="none")
+    assert not [e for e in trainer(plain).events() if isinstance(e, StateRecorded)]
+    penalties = [e.loss_preservation for e in epochs(trainer(JOINT).events())]
+    assert penalties[:3] == [None] * 3
+    assert all(penalty is not None and penalty >= 0 for penalty in penalties[3:])
+
+
+@pytest.mark.parametrize("name", [name for name in PRUNERS if name != "none"])
+@pytest.mark.parametrize("fc_prune_rate", [None, 0.9])
+def test_pruned_weights_stay_zero_through_every_step(name: str, fc_prune_rate: float | None) -> None:
+    cell = replace(JOINT, pruner=name, fc_prune_rate=fc_prune_rate, weight_decay=0.1)
+    run = trainer(cell)
+    for _ in run.events():
+        effective = run.masking.evaluated() or run.network.weights
+        for layer, mask in run.masking.mask.items():
+            assert not effective[layer][~mask].any()
+            momentum = run._momentum(run.network.weights[layer])
+            if momentum is not None and not cell.pruner.learns_forward:
+                assert not momentum[~mask].any()
+
+
+@pytest.mark.parametrize("name", [name for name in PRUNERS if name != "none"])
+def test_reported_density_is_the_counted_one(name: str) -> None:
+    run = trainer(replace(JOINT, pruner=name))
+    last = epochs(run.events())[-1]
+    effective = run.masking.evaluated() or run.network.weights
+    total = sum(weight.numel() for weight in run.network.weights.values())
+    live = sum(int(mask.sum()) for mask in run.masking.mask.values())
+    assert last.density == pytest.approx(live / total)
+    assert last.density == pytest.approx(0.2, abs=0.01)
+    assert sum(int((w != 0).sum()) for w in effective.values()) <= live
+
+
+def test_trim_prunes_the_classifier_alone() -> None:
+    run = trainer(replace(JOINT, scope="classifier"))
+    list(run.events())
+    assert list(run.masking.mask) == [run.network.classifier_weight]
+
+
+@pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
+@pytest.mark.parametrize("selector", [name for name in SELECTORS if name != "none"])
+def test_a_fork_after_any_epoch_is_bit_identical(pruner: str, selector: str) -> None:
+    cell = replace(JOINT, pruner=pruner, selector=selector, augmentation="crop_flip")
+    whole = trainer(cell)
+    events: list[Event] = []
+    states: dict[int, bytes] = {}
+    for epoch in range(1, 9):
+        events += whole.events(until=epoch)
+        states[epoch] = dump(whole.state())
+    for epoch in (1, 4, 7):
+        fork = trainer(cell)
+        fork.restore(load(states[epoch]))
+        assert measured(fork.events()) == measured(e for e in events if e.epoch > epoch)
+        assert dump(fork.state()) == states[8]
+
+
+def test_cells_share_every_bit_before_the_first_selection() -> None:
+    other = replace(JOINT, coreset_ratio=0.5, selector="random", preservation="none")
+    first, second = trainer(JOINT), trainer(other)
+    assert measured(first.events(until=3)) == measured(second.events(until=3))
+    assert {n: t.tolist() for n, t in first.state().tensors.items()}.keys() == second.state().tensors.keys()
+    assert all(torch.equal(t, second.state().tensors[n]) for n, t in first.state().tensors.items())
+
+
+def test_another_seed_is_another_run_and_the_global_generator_is_left_alone() -> None:
+    before = torch.random.get_rng_state()
+    assert final(JOINT) != final(replace(JOINT, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process() -> None:
+    code = (
+        "import torch, hashlib; torch.set_num_threads(1);"
+        "from tests.core.test_trainer import JOINT, final; print(hashlib.sha256(final(JOINT)).hexdigest())"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in "ab"]
+    assert runs[0].stdout == runs[1].stdout
+    assert len(runs[0].stdout.strip()) == 64
+
+
+def test_cell_a_alone_equals_cell_a_after_b() -> None:
+    alone = final(JOINT)
+    final(replace(JOINT, pruner="snip", seed=3))
+    assert final(JOINT) == alone
+
+
+def test_skip_schedule_trains_nothing_between_warmup_and_half_time() -> None:
+    cell = replace(JOINT, schedule="skip", epochs=12, select_every=4)
+    ended = epochs(trainer(cell).events())
+    assert [e.trained for e in ended] == [180] * 2 + [0] * 4 + [36] * 6
+    assert len({e.test.accuracy for e in ended[1:6]}) == 1
+    assert {e.cost.dense for e in ended[2:6]} == {0.0}
+
+
+def test_divergence_ends_the_run_and_says_so() -> None:
+    events = list(trainer(CellConfig(**SMALL, lr=1e12)).events())
+    assert isinstance(events[-1], Diverged)
+    assert "training loss" in events[-1].reason
+    assert len(epochs(events)) < 8
+
+
+def test_weighted_coreset_weights_the_loss() -> None:
+    run = trainer(replace(JOINT, selector="gradmatch", preservation="none"))
+    list(run.events(until=4))
+    assert run.weight_N is not None
+    index_B = run.index_M[:2]
+    loss_B = torch.tensor([1.0, 3.0])
+    weight_B = run.weight_N[index_B]
+    by_hand = (weight_B[0] * 1 + weight_B[1] * 3) / (weight_B[0] + weight_B[1])
+    assert run._loss(loss_B, index_B, None).item() == pytest.approx(by_hand.item())
+
+
+def test_preservation_is_weighted_by_lambda() -> None:
+    run = trainer(replace(JOINT, preservation_weight=0.25))
+    total = run._loss(torch.tensor([2.0, 4.0]), torch.tensor([0, 1]), torch.tensor(8.0))
+    assert total.item() == 3.0 + 0.25 * 8.0
+
+
+def test_grown_weights_start_from_zero_and_kept_ones_keep_their_momentum() -> None:
+    cell = replace(JOINT, pruner=PRUNERS["rigl"](update_every=3), preservation="none")
+    run = trainer(cell)
+    list(run.events(until=1))
+    weight = run.network.weights[run.network.classifier_weight]
+    momentum = run._momentum(weight)
+    assert momentum is not None
+    old, before = run.masking.mask[run.network.classifier_weight], momentum.clone()
+    new = old.roll(1)
+    run.masking._change({run.network.classifier_weight: new}, run._momentum)
+    assert not weight[new & ~old].any()
+    assert not weight[~new].any()
+    assert not momentum[~(old & new)].any()
+    assert torch.equal(momentum[old & new], before[old & new])
+
+
+def test_costs_by_hand_for_the_dense_run() -> None:
+    run = trainer(CellConfig(**{**SMALL, "epochs": 1}))
+    ended = epochs(run.events())[0]
+    assert ended.cost.dense == ended.full_cost == pytest.approx(ended.cost.sparse)
+    assert ended.cost.selection == 0
+    assert ended.cost.evaluation > 0
+
+
+def test_sparse_cost_follows_the_density() -> None:
+    dense = epochs(trainer(CellConfig(**SMALL)).events(until=1))[0]
+    pruned = CellConfig(**SMALL, pruner={"name": "random", "allocation": "uniform"}, prune_rate=0.5)
+    half = epochs(trainer(pruned).events(until=1))[0]
+    assert half.cost.sparse == pytest.approx(dense.cost.sparse / 2, rel=0.02)
+    assert half.cost.dense == dense.cost.dense
+
+
+@given(samples=st.integers(1, 70), size=st.integers(2, 16))
+@settings(max_examples=60, deadline=None)
+def test_batches_cover_the_order_and_none_holds_a_single_sample(samples: int, size: int) -> None:
+    order = torch.randperm(samples)
+    batches = batches_of(order, size)
+    assert torch.equal(torch.cat(batches), order)
+    assert all(len(batch) > 1 for batch in batches) or samples == 1
+    assert all(len(batch) == size for batch in batches[:-1])
