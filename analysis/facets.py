@@ -136,10 +136,11 @@ def arrange(runs: pd.DataFrame) -> Grid:
         coreset_ratio=runs["coreset_ratio"].round(9),
         own_preservation=_labels(runs, keys.preservation),
     )
-    joint = table["role"] == "joint"
-    pairs = _members(table, _facet_keys(table[joint], keys, True), keys)
-    orphans = _facet_keys(table[~table.index.isin(pairs["row"])], keys, False)
-    facets = pd.concat([_facet_keys(table[joint], keys, True), orphans])
+    facets, pairs = table.head(0)[keys.all].assign(joint=False), pd.DataFrame({"row": []})
+    for rank in (["joint"], ["prune_only", "coreset_only"], ["dense"]):
+        alone = table["role"].isin(rank) & ~table.index.isin(pairs["row"])
+        facets = pd.concat([facets, table.loc[alone, keys.all].drop_duplicates().assign(joint=rank == ["joint"])])
+        pairs = _members(table, facets, keys)
     facets = facets.sort_values(["joint", *keys.all], ascending=[False] + [True] * len(keys.all))
     facets = facets.reset_index(drop=True).rename_axis("facet")
     pairs = _members(table, facets, keys)
@@ -160,10 +161,6 @@ def _varies(runs: pd.DataFrame, column: str, within: list[str]) -> bool:
     if not within:
         return runs[column].nunique() > 1
     return bool((runs.groupby(within)[column].nunique() > 1).any())
-
-
-def _facet_keys(runs: pd.DataFrame, keys: Keys, joint: bool) -> pd.DataFrame:
-    return runs[keys.all].drop_duplicates().assign(joint=joint)
 
 
 def _members(table: pd.DataFrame, facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:

@@ -102,7 +102,7 @@ class Masking:
         self.density = 1.0 - pruned / self.total
         self.dead_layers = sum(count == 0 for count in live.values())
         self._sparse = [
-            (weight, self.mask[name].to(weight.dtype))
+            (weight, torch.empty_like(weight).copy_(self.mask[name]))
             for name, weight in self.weights.items()
             if live[name] < weight.numel()
         ]

@@ -326,7 +326,8 @@ class Trainer:
             raise StateError(f"a checkpoint of another model than {self.cell.model.name}: {error}") from error
         momentum = take(state, "momentum")
         for name, weight in self.network.module.named_parameters():
-            self.optimizer.state[weight] = {"momentum_buffer": momentum[name].clone()} if name in momentum else {}
+            buffer = momentum.get(name)
+            self.optimizer.state[weight] = {} if buffer is None else {"momentum_buffer": _laid_out_like(weight, buffer)}
         self.masking.restore(take(state, "mask"), take(state, "pruner"))
         self.history = History(**take(state, "history"))
         coreset, preserved = take(state, "coreset"), take(state, "preserved")
@@ -353,6 +354,11 @@ def _sgd(cell: CellConfig, module: nn.Module) -> torch.optim.SGD:
         nesterov=cell.nesterov,
         fused=True,
     )
+
+
+def _laid_out_like(weight: Tensor, values: Tensor) -> Tensor:
+    """A copy with the weight's memory layout, which the fused optimizer relies on."""
+    return torch.empty_like(weight, requires_grad=False).copy_(values)
 
 
 def _mask_changed(moment: Moment, layers: Mapping[str, LayerChange]) -> MaskChanged:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from core.config import as_dict
 from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.models import MODELS
@@ -26,8 +30,8 @@ class Setting:
     """A hyper-parameter of a plug-in."""
 
     name: str
-    type: str
     default: str
+    allowed: str
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,42 @@ def methods(kind: str | None = None) -> tuple[Method, ...]:
 
 
 def _method(kind: str, cls: type[Any]) -> Method:
-    settings = tuple(_setting(field) for field in fields(cls) if field.name != "name")
-    name = str(cls.__dataclass_fields__["name"].default)
-    return Method(kind, name, cls.summary, getattr(cls, "source", ""), settings, cls.__doc__ or "")
+    schema = TypeAdapter(cls).json_schema()
+    properties = {name: rule for name, rule in schema["properties"].items() if name != "name"}
+    defaults = {field.name: field.default for field in fields(cls)}
+    settings = tuple(
+        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {}))) for name, rule in properties.items()
+    )
+    source = getattr(cls, "source", "")
+    return Method(kind, str(defaults["name"]), cls.summary, source, settings, inspect.cleandoc(cls.__doc__ or ""))
 
 
-def _setting(field: Any) -> Setting:
-    default = field.default if field.default is not MISSING else field.default_factory()
-    return Setting(field.name, str(field.type).replace("Annotated", ""), str(default))
+def _plain(default: Any) -> str:
+    value = as_dict(default, defaults=True) if is_dataclass(default) else default
+    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
+
+
+def _allowed(rule: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """A JSON-schema rule in words, ranges as intervals."""
+    if "anyOf" in rule:
+        return " or ".join(_allowed(option, definitions) for option in rule["anyOf"])
+    if "$ref" in rule:
+        inner = definitions[rule["$ref"].rpartition("/")[2]]["properties"]
+        return "{" + ", ".join(f"{name}: {_allowed(sub, definitions)}" for name, sub in inner.items()) + "}"
+    if "enum" in rule:
+        return " or ".join(map(str, rule["enum"]))
+    if rule.get("type") == "array":
+        return f"list of {_allowed(rule['items'], definitions)}" if "items" in rule else "list"
+    return rule.get("type", "any") + _interval(rule)
+
+
+def _interval(rule: Mapping[str, Any]) -> str:
+    low, high = rule.get("minimum", rule.get("exclusiveMinimum")), rule.get("maximum", rule.get("exclusiveMaximum"))
+    if low is None and high is None:
+        return ""
+    left = "(-inf" if low is None else f"{'[' if 'minimum' in rule else '('}{low:g}"
+    right = "inf)" if high is None else f"{high:g}{']' if 'maximum' in rule else ')'}"
+    return f" in {left}, {right}"
 
 
 def markdown(kind: str) -> str:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from core.config import CellConfig, from_dict
+from analysis import report as reporting
+from core.config import CellConfig, flatten, from_dict
 from orchestration import catalogue
+from orchestration.doctor import examine
 from orchestration.errors import UsageError
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers
-from orchestration.progress import Progress
-from orchestration.sweep import Sweep, held, prepare, write_json
-from sweeps import cells as grid
-from sweeps.cells import Cell
+from orchestration.progress import EpochLines, Progress
+from orchestration.sweep import Sweep, held, prepare
+from orchestration.store import write_atomically
+from orchestration.tables import write_tables
+from orchestration.tracking import Tracker
+from sweeps.cells import Cell, difference
 from sweeps.plan import Plan, make_plan
-from sweeps.spec import load
+from sweeps.spec import SweepSpec, load
 
 INTERRUPTED = 130
 
@@ -38,6 +41,17 @@ class Target:
     inline: bool = False
     tracking_uri: str | None = None
 
+    def uri(self, sweep: Sweep) -> str | None:
+        """The MLflow address; ``None`` without tracking (always so in this process, where MLflow may be missing)."""
+        if self.inline or self.tracking_uri == "none":
+            return None
+        return self.tracking_uri or local_uri(sweep.folder)
+
+
+def local_uri(folder: Path) -> str:
+    """The database beside a sweep's output."""
+    return f"sqlite:///{folder.resolve()}/mlflow.db"
+
 
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
@@ -45,18 +59,236 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
     with held(output / spec.name):
         sweep = prepare(spec, output)
         todo = sweep.to_do()
-        _write_plan(sweep, todo)
+        plan = _write_plan(sweep)
         _announce(sweep, todo, console)
-        interrupted = False
-        with _tracking(sweep, target) as tracker:
-            if todo:
-                interrupted = _run_cells(sweep, todo, target, tracker, console)
+        with _tracking(target.uri(sweep), sweep) as tracker:
+            _run_cells(sweep, plan, todo, target, tracker, console)
             headline = _conclude(sweep, console)
             if tracker is not None:
-                _close_tracking(tracker, headline, target, console)
-    left = [cell for cell in sweep.to_do() if sweep.store.failure(cell.cell_id) is None]
-    if interrupted or left:
+                _close_tracking(tracker, headline, console)
+    return _farewell(sweep, console)
+
+
+def _run_cells(
+    sweep: Sweep, plan: Plan, todo: Sequence[Cell], target: Target, tracker: Tracker | None, console: Console
+) -> None:
+    if not todo:
+        return
+    cells = {cell.cell_id: cell for cell in todo}
+    with Progress(cells, plan.work(cells), len(sweep.cells.cells) - len(todo), console) as progress:
+        observer: Observer = progress if tracker is None else Observers((progress, tracker))
+        try:
+            if target.inline:
+                run_inline(sweep, todo, observer)
+            else:
+                from orchestration.launch import run_on_ray
+
+                run_on_ray(sweep, todo, observer, target.address)
+        except KeyboardInterrupt:
+            console.print("Interrupted; writing what is finished.")
+
+
+@contextmanager
+def _tracking(uri: str | None, sweep: Sweep) -> Iterator[Tracker | None]:
+    if uri is None:
+        yield None
+        return
+    tracker = Tracker(sweep, uri)
+    tracker.start()
+    yield tracker
+
+
+def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Console) -> None:
+    lacking = tracker.close(headline)
+    if lacking or tracker.error:
+        why = tracker.error or "it is slow to answer"
+        console.print(f"[yellow]MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.[/yellow]")
+
+
+def _write_plan(sweep: Sweep) -> Plan:
+    """The plan of what is to do now, and the resolved grid, kept beside the results."""
+    finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in sweep.to_do()}
+    plan = make_plan(sweep.spec, finished)
+    write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
+    write_atomically(sweep.folder / "plan.json", (json.dumps(plan.as_dict(), indent=1) + "\n").encode())
+    return plan
+
+
+def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
+    cells = sweep.cells
+    counts = f"{cells.listed} cells listed, {len(cells.cells)} distinct with their baselines"
+    done = len(cells.cells) - len(todo)
+    console.print(f"[bold]{sweep.spec.name}[/bold]: {counts}, {done} finished already, {len(todo)} to do", highlight=False)
+
+
+def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
+    """Tables, figures and report of what is finished; the headline numbers."""
+    if not write_tables(sweep)[0]:
+        return {}
+    return _report(sweep.folder, console)
+
+
+def _report(folder: Path, console: Console) -> dict[str, float]:
+    result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
+    for note in result.notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False)
+    for path in result.files:
+        if path.suffix in {".png", ".html"}:
+            console.print(str(path), highlight=False, soft_wrap=True)
+    return dict(result.headline.numbers())
+
+
+def _farewell(sweep: Sweep, console: Console) -> int:
+    left = sweep.to_do()
+    failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
+    for cell_id, reason in failed.items():
+        console.print(f"[red]failed[/red] {cell_id}: {reason}", highlight=False)
+    if len(left) > len(failed):
         command = " ".join(["swast", *sys.argv[1:]])
-        console.print(f"Stopped with {len(left)} cells to do; nothing is lost. To go on: [bold]{command}[/bold]")
+        console.print(f"Stopped with {len(left) - len(failed)} cells to do; nothing is lost. To go on: {command}")
         return INTERRUPTED
-    return 1 if len(sweep.to_do()) else 0
+    return 1 if failed else 0
+
+
+def train(file: Path, overrides: Sequence[str], output: Path, console: Console) -> int:
+    """Train the one cell of a file in this process, a line per epoch."""
+    spec = load(file, (*overrides, "baselines=false"))
+    with held(output / spec.name):
+        sweep = prepare(spec, output)
+        cells = sweep.cells.cells
+        if len(cells) != 1:
+            raise UsageError(f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run")
+        run_inline(sweep, sweep.to_do(), EpochLines(console))
+        write_tables(sweep)
+    console.print(f"tables and checkpoints: {sweep.folder}", highlight=False, soft_wrap=True)
+    return _farewell(sweep, console)
+
+
+def plan(file: Path, overrides: Sequence[str], output: Path, console: Console) -> None:
+    """Print what a run would do now."""
+    spec = load(file, overrides)
+    made = make_plan(spec, _finished(spec, output))
+    table = Table(title=f"plan of {spec.name}", title_justify="left", show_header=False)
+    for name, value in made.rows():
+        table.add_row(name, value)
+    console.print(table)
+    for warning in made.warnings:
+        console.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+
+
+def _finished(spec: SweepSpec, output: Path) -> frozenset[str]:
+    """Finished cells of the sweep; nothing is loaded where it never ran."""
+    if not (output / spec.name / "store").is_dir():
+        return frozenset()
+    sweep = prepare(spec, output)
+    return frozenset(cell.cell_id for cell in sweep.cells.cells) - {cell.cell_id for cell in sweep.to_do()}
+
+
+def status(folder: Path, console: Console) -> None:
+    """Print how far the sweep in a folder is."""
+    sweep = prepare(load(_resolved(folder)), folder.parent)
+    left = sweep.to_do()
+    failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
+    total = len(sweep.cells.cells)
+    console.print(f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed", highlight=False)
+    for cell_id, reason in failed.items():
+        console.print(f"  {cell_id}: {reason}", highlight=False)
+
+
+def _resolved(folder: Path) -> Path:
+    path = folder / "sweep.yaml"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no sweep.yaml; give the output folder of a sweep, such as outputs/quickstart")
+    return path
+
+
+def analyze(folder: Path, console: Console) -> None:
+    """Draw and report any folder with the two tables."""
+    _report(folder, console)
+
+
+def methods(name: str | None, console: Console) -> None:
+    """List the plug-ins, or describe those of one name."""
+    found = [method for method in catalogue.methods() if name in (None, method.name)]
+    if not found:
+        known = ", ".join(sorted({method.name for method in catalogue.methods()}))
+        raise UsageError(f"no method is named {name!r}; known: {known}")
+    for method in found if name else ():
+        _describe(method, console)
+    if name is None:
+        table = Table("kind", "name", "what it does", "settings")
+        for method in found:
+            table.add_row(method.kind, method.name, method.summary, ", ".join(s.name for s in method.settings))
+        console.print(table)
+
+
+def _describe(method: catalogue.Method, console: Console) -> None:
+    console.print(f"[bold]{method.name}[/bold] ({method.kind}): {method.summary}", highlight=False)
+    console.print(method.description, highlight=False)
+    if method.source:
+        console.print(f"Source: {method.source}", highlight=False)
+    table = Table("setting", "default", "allowed")
+    for setting in method.settings:
+        table.add_row(setting.name, setting.default, setting.allowed)
+    console.print(table)
+
+
+def diff(a: str, b: str, output: Path, console: Console) -> None:
+    """Print the fields in which two cells differ."""
+    changes = difference(_cell(a, output), _cell(b, output))
+    if not changes:
+        console.print("the two are the same cell")
+        return
+    table = Table("field", a, b)
+    for field, (left, right) in changes.items():
+        table.add_row(field, str(left), str(right))
+    console.print(table)
+
+
+def _cell(name: str, output: Path) -> CellConfig:
+    if Path(name).is_file():
+        return _only_cell(Path(name))
+    for path in sorted(output.glob("*/plan.json")):
+        cells = json.loads(path.read_text())["cells"]
+        if name in cells:
+            return from_dict(cells[name])
+    raise UsageError(f"{name!r} is neither a grid file nor a cell_id of a sweep below {output}; see runs.parquet or MLflow")
+
+
+def _only_cell(file: Path) -> CellConfig:
+    from sweeps.cells import expand
+
+    cells = expand(load(file, ("baselines=false",))).cells
+    if len(cells) != 1:
+        raise UsageError(f"{file} has {len(cells)} cells; swast diff compares single cells: name them by cell_id")
+    return cells[0].config
+
+
+def ui(folder: Path | None, port: int, output: Path, console: Console) -> int:
+    """Serve the MLflow UI of a sweep on the loopback interface until Ctrl-C."""
+    database = (folder or _newest(output)) / "mlflow.db"
+    if not database.is_file():
+        raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri")
+    console.print(f"{database.parent}: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    uri = local_uri(database.parent)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    try:
+        return subprocess.run([*command, "--port", str(port), "--workers", "1"], check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def _newest(output: Path) -> Path:
+    databases = sorted(output.glob("*/mlflow.db"), key=lambda path: path.stat().st_mtime)
+    if not databases:
+        raise UsageError(f"no sweep below {output} has an mlflow.db; run one first, such as make quickstart")
+    return databases[-1].parent
+
+
+def doctor(console: Console) -> int:
+    """Print every finding. 0 when all are fine."""
+    findings = examine()
+    for finding in findings:
+        mark = "[green]ok[/green]  " if finding.fine else "[red]BAD[/red] "
+        console.print(f"{mark} {finding.what}: {finding.detail}", highlight=False, soft_wrap=True)
+    return 0 if all(finding.fine for finding in findings) else 1

@@ -119,6 +119,28 @@ class Progress:
             self._console.print(self.line(), highlight=False)
 
 
+class EpochLines:
+    """An observer that prints a line per epoch, for a single cell."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def started(self, cell_id: str) -> None:
+        """Print the cell's name."""
+        self._console.print(f"cell {cell_id}", highlight=False)
+
+    def progressed(self, report: Report) -> None:
+        """Print the epoch's accuracies."""
+        val = "" if report.accuracy_val is None else f"  val {100 * report.accuracy_val:6.2f} %"
+        self._console.print(f"epoch {report.epoch:4d}{val}  test {100 * report.accuracy_test:6.2f} %", highlight=False)
+
+    def finished(self, cell_id: str) -> None:
+        """Nothing to add."""
+
+    def failed(self, cell_id: str, reason: str) -> None:
+        """The reason is printed at the end."""
+
+
 def clock(seconds: float) -> str:
     """Seconds as a person reads them."""
     minutes, rest = divmod(round(seconds), 60)

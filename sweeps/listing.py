@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -31,9 +31,11 @@ PLUG_INS: Mapping[str, Mapping[str, type]] = {
     "preservation": PRESERVERS,
 }
 
-_HINTS = {name: hint for name, hint in get_type_hints(CellConfig, include_extras=True).items() if name in keys_of([CellConfig])}
-_ADAPTERS = {name: TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)) for name, hint in _HINTS.items()}
-_KEYS = (*_HINTS, *(f"{field}.{key}" for field, table in PLUG_INS.items() for key in keys_of(table.values())))
+_DEFAULT = CellConfig()
+_TYPES: Mapping[str, Any] = get_type_hints(CellConfig, include_extras=True)
+_FIELDS = keys_of([CellConfig])
+_ADAPTERS = {name: TypeAdapter(_TYPES[name], config=ConfigDict(allow_inf_nan=False)) for name in _FIELDS}
+_PLUG_IN_KEYS = [f"{name}.{key}" for name, table in PLUG_INS.items() for key in keys_of(table.values())]
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class _Grid:
         entries = list(itertools.chain(*self.dimensions[0]))
         axes = [options[0][0] for options in self.dimensions[1:]]
         for setting in (*self.base, *entries, *axes):
-            if setting.field not in (_HINTS if setting.field == setting.key else PLUG_INS):
-                raise self.document.error(setting.path[:3], unknown_key(setting.key, setting.key, _KEYS))
+            if setting.field not in (_FIELDS if setting.field == setting.key else PLUG_INS):
+                raise self.document.error(setting.path[:3], unknown_key(setting.key, _FIELDS, _PLUG_IN_KEYS))
         for setting, axis in itertools.product(entries, axes):
             if covers(axis.key, setting.key):
                 raise self.document.error(setting.path, f"{setting.key} is set here and varied by axes.{axis.key}; keep one")
@@ -115,15 +117,15 @@ class _Grid:
     def cells(self) -> Iterator[CellConfig]:
         """Build every cell and check that its fields fit together."""
         given = {setting.field for setting in itertools.chain(self.base, *itertools.chain(*self.dimensions))}
-        tables = {name: self._table(name) for name in _HINTS if name in given}
+        tables = {name: self._table(name) for name in _FIELDS if name in given}
         seen: set[CellConfig] = set()
-        fits = _DataCheck()
+        checks = _Checks()
         for point in itertools.product(*(range(len(options)) for options in self.dimensions)):
             cell = self._cell({name: table[tuple(point[i] for i in at)] for name, (at, table) in tables.items()}, point)
             if cell in seen:
-                raise self._error(point, None, "is listed twice; keep one")
+                raise self._twice(point)
             seen.add(cell)
-            for name, sentence in fits.problems(cell):
+            for name, sentence in checks.problems(cell):
                 raise self._error(point, name, sentence)
             yield cell
 
@@ -152,11 +154,67 @@ class _Grid:
     def _value(self, name: str, point: Point) -> Any:
         """The validated value of a field at a point; its default when nothing sets it."""
         settings = self._settings(point, name)
-        data: Any = {"name": _DEFAULT[name].name} if name in PLUG_INS else _DEFAULT[name]
+        default = getattr(_DEFAULT, name)
+        data: Any = default.name if name in PLUG_INS else default
         for setting in settings:
             data = _put(data, setting.key.split(".")[1:], setting.value)
         try:
             return _ADAPTERS[name].validate_python(data)
         except ValidationError as error:
-            path, sentence = explain(error, data, _HINTS[name], (name,))
+            path, sentence = explain(error, data, _TYPES[name], (name,))
             raise self.document.error(_origin(settings, (name, *path)), sentence) from None
+
+    def _error(self, point: Point, name: str, sentence: str) -> SpecError:
+        """An error about a field at a point, at the line that sets it."""
+        settings = self._settings(point, name)
+        return self.document.error(settings[-1].path if settings else ("cell",), sentence)
+
+    def _twice(self, point: Point) -> SpecError:
+        chosen = [setting for options, i in zip(self.dimensions, point, strict=True) for setting in options[i]]
+        cell = ", ".join(f"{setting.key} {show(setting.value)}" for setting in chosen)
+        return self.document.error(chosen[0].path[:2], f"the cell with {cell} is listed twice; keep one")
+
+
+def _put(data: Any, rest: Sequence[str], value: Any) -> Any:
+    """``data`` with ``value`` at a path of keys; a plug-in's bare name becomes a mapping on the way."""
+    if not rest:
+        return value
+    known = data if isinstance(data, Mapping) else {"name": data} if isinstance(data, str) else {}
+    return {**known, rest[0]: _put(known.get(rest[0]), rest[1:], value)}
+
+
+def _origin(settings: Sequence[Setting], path: Path) -> Path:
+    """Where in the document the value at ``path`` of the cell comes from."""
+    for setting in reversed(settings):
+        key = tuple(setting.key.split("."))
+        if path[: len(key)] == key:
+            return (*setting.path, *path[len(key) :])
+    return settings[-1].path
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What no single field can tell; remembers what it has seen."""
+
+    facts: dict[Source, Facts] = field(default_factory=dict)
+    fitting: set[tuple[Source, float]] = field(default_factory=set)
+
+    def problems(self, cell: CellConfig) -> Iterator[tuple[str, str]]:
+        """The field and the sentence of what is wrong with the cell."""
+        if cell.epochs > MAX_EPOCHS:
+            yield "epochs", f"epochs is {cell.epochs}, but must be at most {MAX_EPOCHS}"
+        if (cell.data, cell.coreset_ratio) not in self.fitting:
+            self.fitting.add((cell.data, cell.coreset_ratio))
+            yield from self._data_problems(cell)
+
+    def _data_problems(self, cell: CellConfig) -> Iterator[tuple[str, str]]:
+        try:
+            facts = self.facts.setdefault(cell.data, cell.data.facts())
+        except DataError as error:
+            yield "data", str(error)
+            return
+        size = count(cell.coreset_ratio, facts.train_size)
+        if size < facts.num_classes:
+            enough = f"{facts.num_classes / facts.train_size:.2g}"
+            kept = f"coreset_ratio {cell.coreset_ratio:g} keeps {size} of {facts.train_size} training samples"
+            yield "coreset_ratio", f"{kept}, fewer than the {facts.num_classes} classes; take at least {enough}"

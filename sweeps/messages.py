@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -26,6 +26,7 @@ _ALLOWED: Mapping[str, str] = {
     "greater_than_equal": "at least {ge:g}",
     "less_than": "below {lt:g}",
     "less_than_equal": "at most {le:g}",
+    "too_short": "a list of at least {min_length}",
     "literal_error": "{expected}",
     "union_tag_invalid": "one of {expected_tags}",
 }
@@ -45,23 +46,23 @@ def explain(error: ValidationError, data: Any, root: Any, prefix: Path = ()) -> 
     path, first = next((found for found in deepest if found[1]["type"] == _UNKNOWN_KEY), deepest[0])
     key = dotted((*prefix, *path))
     if first["type"] == _UNKNOWN_KEY:
-        return path, unknown_key(key, str(path[-1]), keys_of(_classes_at(root, data, path[:-1])))
+        return path, unknown_key(key, keys_of(_classes_at(root, data, path[:-1])))
     if first["type"] == "missing":
         return path[:-1], f"{key} is missing"
     value = _value_at(data, path)
+    if first["type"] == "union_tag_invalid" and isinstance(value, Mapping):
+        key, value = f"{key}.name", value["name"]
     allowed = [_allowed(detail, _classes_at(root, data, path)) for other, detail in deepest if other == path]
-    return path, f"{key} is {show(value)}, but must be {' or '.join(dict.fromkeys(allowed))}{_nearest_in(value, allowed)}"
+    return path, f"{key} is {show(value)}, but must be {' or '.join(dict.fromkeys(allowed))}{_meant(value, allowed)}"
 
 
-def unknown_key(key: str, word: str, allowed: Iterable[str]) -> str:
-    """The sentence about a key that does not exist."""
-    names = list(allowed)
-    hint = f"allowed here: {', '.join(names)}" if names else "it has no parts"
-    return f"{key} is not a known key{nearest(word, names)}; {hint}"
+def unknown_key(key: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
+    """The sentence about a key that does not exist. A name meant may also be one ``elsewhere``."""
+    return f"{key} is not a known key{_nearest(key, (*elsewhere, *allowed))}; allowed here: {', '.join(allowed)}"
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
-    """``; did you mean ...?`` with the name most like ``word``, or nothing."""
+def _nearest(word: str, names: Iterable[str]) -> str:
+    """A question after the name most like ``word``, or nothing; only what follows the last dot is compared."""
     by_leaf = {name.rpartition(".")[2]: name for name in names}
     found = difflib.get_close_matches(word.rpartition(".")[2], list(by_leaf), n=1)
     return f" (did you mean {by_leaf[found[0]]}?)" if found else ""
@@ -73,10 +74,9 @@ def keys_of(classes: Iterable[type]) -> list[str]:
     return sorted(keys, key=lambda key: key != "name")
 
 
-def _nearest_in(value: object, allowed: Iterable[str]) -> str:
+def _meant(value: object, allowed: Iterable[str]) -> str:
     names = re.findall(r"'([^']*)'", " ".join(allowed))
-    word = value.get("name") if isinstance(value, Mapping) else value
-    return nearest(word, names) if isinstance(word, str) else ""
+    return _nearest(value, names) if isinstance(value, str) else ""
 
 
 def _allowed(detail: ErrorDetails, classes: list[type]) -> str:

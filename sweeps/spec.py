@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from core.config import CellConfig
 from core.plugin import Count, Flag, NonNegative, Positive, Text, plugin
 from sweeps.document import Document, SpecError, read, read_value, show, write
-from sweeps.listing import listed_cells
+from sweeps.listing import covers, listed_cells
 from sweeps.messages import explain
 
 __all__ = ["GridFile", "Resources", "SpecError", "SweepSpec", "load", "parse"]

@@ -116,5 +116,6 @@ def filled(weight_N: Tensor, size: int, rng: torch.Generator) -> Tensor:
     import torch
 
     score_N = torch.rand(len(weight_N), generator=rng, dtype=torch.float64).to(weight_N.device)
-    extra = highest(score_N.masked_fill(weight_N > 0, -1), size - int((weight_N > 0).sum()))
-    return weight_N.index_fill(0, extra, 1)
+    chosen = highest(score_N.masked_fill(weight_N > 0, 2), size)
+    weight_M = weight_N[chosen]
+    return weight_N.index_put((chosen,), weight_M.where(weight_M > 0, 1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from core.coresets.samples import Samples
 from core.pruning.pruner import Group, Moment, Pruner, View
@@ -35,7 +35,9 @@ def one_group(model: nn.Module, rate: float) -> tuple[Group, ...]:
 
 
 def two_groups(model: nn.Module, rate: float, fc_rate: float) -> tuple[Group, ...]:
-    return groups({name: tuple(w.shape) for name, w in prunable(model).items()}, classifier(model), "all", rate, fc_rate)
+    return groups(
+        {name: tuple(w.shape) for name, w in prunable(model).items()}, classifier(model), "all", rate, fc_rate
+    )
 
 
 def moment(epoch: int, step_in_epoch: int = 0, epochs: int = EPOCHS, steps: int = STEPS, every: int = EVERY) -> Moment:
@@ -85,7 +87,7 @@ class Run:
         first = next(self.model.parameters())
         images = torch.randn(8, 2, 5, 5, generator=generator(self.seed, "order", step)).to(first)
         labels = (torch.arange(8) % 3).to(first.device)
-        return F.cross_entropy(functional_call(self.model, dict(weights), (images,)), labels)
+        return cross_entropy(functional_call(self.model, dict(weights), (images,)), labels)
 
     def view(self, now: Moment, gradients: Mapping[str, Tensor]) -> View:
         stored = {name: weight.detach() for name, weight in self.weights.items()}
@@ -113,7 +115,13 @@ class Run:
 
 
 def view_of(
-    weights: Tensor, *, rate: float, now: Moment, mask: Tensor | None = None, gradient: Tensor | None = None, seed: int = 0
+    weights: Tensor,
+    *,
+    rate: float,
+    now: Moment,
+    mask: Tensor | None = None,
+    gradient: Tensor | None = None,
+    seed: int = 0,
 ) -> View:
     """The view of one layer, named w, that is a group of its own."""
     return View(

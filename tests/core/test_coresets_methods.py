@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness import samples
 from torch import Tensor
 
 from core.coresets.el2n import EL2N
@@ -13,6 +12,7 @@ from core.coresets.gradmatch import GradMatch
 from core.coresets.moderate import Moderate
 from core.coresets.random import Random
 from core.coresets.samples import Samples, Selector
+from tests.core.harness import samples
 
 
 def pick(selector: Selector, given: Samples, size: int, progress: float = 0.25) -> list[int]:
@@ -68,18 +68,22 @@ def test_forgetting_takes_never_learnt_then_most_forgotten() -> None:
 
 def test_forgetting_breaks_ties_at_random_not_by_position() -> None:
     given = samples(n=200)
-    tied = Samples(labels_N=given.labels_N, num_classes=4, correct_N=torch.ones(200).bool(), forgotten_N=torch.ones(200))
+    tied = Samples(
+        labels_N=given.labels_N, num_classes=4, correct_N=torch.ones(200).bool(), forgotten_N=torch.ones(200)
+    )
     assert max(pick(Forgetting(), tied, 50)) > 150
 
 
 def test_random_takes_the_largest_draws() -> None:
     # torch.rand(6, seed 0, float64), to two digits; labels 0 0 0 0 1 1.
     draws = torch.rand(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert [round(x, 2) for x in draws.tolist()] == DRAWS
+    assert [round(x, 2) for x in draws.tolist()] == [0.97, 0.71, 0.46, 0.92, 0.65, 0.79]
     given = Samples(labels_N=torch.tensor([0, 0, 0, 0, 1, 1]), num_classes=2)
-    assert pick(Random(), given, 3) == LARGEST
-    # Shares of 3: 2 and 1.
-    assert pick(Random(balanced=True), given, 3) == LARGEST_PER_CLASS
+    assert pick(Random(), given, 3) == [0, 3, 5]
+    # Shares of 4: 2.67 and 1.33, so 3 and 1; without quotas the four largest are 0 1 3 5.
+    assert pick(Random(balanced=True), given, 4) == [0, 1, 3, 5]
+    # Shares of 2: 1.33 and .67, so 1 and 1.
+    assert pick(Random(balanced=True), given, 2) == [0, 5]
 
 
 def gradient_case(p_N: Tensor, features_ND: Tensor) -> Samples:
@@ -100,17 +104,19 @@ def test_gradmatch_matches_the_sum_and_fills_up_with_weight_one() -> None:
     assert coreset.weight_M.tolist() == pytest.approx([1.5, 0.75, 0.75], abs=1e-6)
 
 
-@pytest.mark.parametrize(("absolute", "weights"), [(False, (2 / 3, 4 / 3)), (True, (0.8, 1.2))])
-def test_gradmatch_ridge(absolute: bool, weights: tuple[float, float]) -> None:
+def test_gradmatch_ridge() -> None:
     # Features 0 and 2, errors as above: Gram .5 [[1, 1], [1, 5]], products with the sum .5 (2, 6).
     # Relative ridge 1/3 of the mean square 1.5 is .5; absolute 1.5. In units of .5:
     # relative [[2, 1], [1, 6]] (u, w) = (2, 6): u = 6/11, w = 10/11, to mean 1: 3/4, 5/4.
     # absolute [[4, 1], [1, 8]] (u, w) = (2, 6): u = 10/31, w = 22/31, to mean 1: 5/8, 11/8.
     given = gradient_case(torch.full((2,), 0.5), torch.tensor([[0.0], [2.0]]))
-    selector = GradMatch(ridge=1.5 if absolute else 1 / 3, absolute=absolute)
-    coreset = selector.select(given, size=2, progress=0.5, rng=torch.Generator())
-    assert coreset.weight_M is not None
-    assert coreset.weight_M.tolist() == pytest.approx([5 / 8, 11 / 8] if absolute else [3 / 4, 5 / 4], abs=1e-6)
+    for selector, weights in (
+        (GradMatch(ridge=1 / 3), [3 / 4, 5 / 4]),
+        (GradMatch(ridge=1.5, absolute=True), [5 / 8, 11 / 8]),
+    ):
+        coreset = selector.select(given, size=2, progress=0.5, rng=torch.Generator())
+        assert coreset.weight_M is not None
+        assert coreset.weight_M.tolist() == pytest.approx(weights, abs=1e-6)
 
 
 def test_gradmatch_by_batches_keeps_batches_together() -> None:

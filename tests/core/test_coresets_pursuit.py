@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from scipy.optimize import nnls
 from core.coresets.gradmatch import GradMatch
 from core.coresets.inputs import error_of
 from core.coresets.pursuit import pursue
+from tests.core.harness import samples
 
 Matrix = NDArray[np.float64]
 

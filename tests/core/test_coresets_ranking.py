@@ -46,7 +46,11 @@ def test_quotas_add_up_and_fit(labels: list[int], data: st.DataObject) -> None:
 
 def test_per_class_returns_indices_into_the_whole_set() -> None:
     labels_N = torch.tensor([1, 0, 1, 0, 1, 1])
-    assert per_class(labels_N, 2, 3, lambda index, quota: torch.arange(len(index) - quota, len(index))).tolist() == [3, 4, 5]
+    assert per_class(labels_N, 2, 3, lambda index, quota: torch.arange(len(index) - quota, len(index))).tolist() == [
+        3,
+        4,
+        5,
+    ]
 
 
 def test_error_is_probability_minus_label() -> None:

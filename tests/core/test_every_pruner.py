@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from harness import EPOCHS, Run, digest, moment, network, one_group, two_groups
 from pydantic import TypeAdapter, ValidationError
 
 from core.pruning import PRUNERS, PrunerChoice
@@ -18,6 +18,7 @@ from core.pruning.mask import density, kept
 from core.pruning.pruner import Group, Moment, Pruner
 from core.pruning.scope import prunable
 from core.rounding import count
+from tests.core.harness import EPOCHS, Run, digest, moment, network, one_group, two_groups
 
 if TYPE_CHECKING:
     from core.pruning.pruner import Mask
@@ -116,7 +117,7 @@ def test_counts_stay_or_fall(choice: str) -> None:
     """Drop-and-grow methods never change a layer's count; a gradual method never regrows a weight."""
     pruner, model = make(choice), network()
     masks = [mask for _, mask in Run(pruner, one_group(model, 0.9), model)]
-    for old, new in zip(masks, masks[1:], strict=False):
+    for old, new in itertools.pairwise(masks):
         if pruner.name in FIXED:
             assert kept(old) == kept(new)
         if pruner.name == "gmp":
@@ -231,12 +232,12 @@ def next_update(pruner: Pruner) -> Moment:
 @pytest.fixture(scope="module")
 def fingerprints() -> dict[str, str]:
     """The fingerprints as another process finds them."""
-    code = "import json, test_every_pruner as t; print(json.dumps({c: t.fingerprint(c) for c in t.CHOICES}))"
+    code = "import json, tests.core.test_every_pruner as t; print(json.dumps({c: t.fingerprint(c) for c in t.CHOICES}))"
     return in_another_process(code)
 
 
 def in_another_process(code: str) -> dict[str, str]:
-    setup = f"import sys, torch; torch.set_num_threads(1); sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+    setup = f"import sys, torch; torch.set_num_threads(1); sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
     done = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=True)
     result: dict[str, str] = json.loads(done.stdout)
     return result

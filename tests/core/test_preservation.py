@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import kl_div
 
 from core.preservation import PRESERVERS, Complete, NoPreservation, Preserved, PreserverChoice, Selective
 
@@ -32,7 +32,7 @@ def test_the_penalty_by_hand() -> None:
 def test_the_batch_mean_equals_torch() -> None:
     recorded = Complete().record(INDEX_M, LABELS_M, LOGITS_MC, 10)
     current = logits(9, 2)
-    expected = F.kl_div(current.log_softmax(1), LOGITS_MC[[2, 0]].softmax(1), reduction="batchmean")
+    expected = kl_div(current.log_softmax(1), LOGITS_MC[[2, 0]].softmax(1), reduction="batchmean")
     torch.testing.assert_close(Complete().penalty(recorded, torch.tensor([9, 2]), current), expected)
 
 
@@ -41,7 +41,7 @@ def test_selective_leaves_out_what_was_misclassified_but_divides_by_the_batch() 
     recorded = Selective().record(INDEX_M, LABELS_M, LOGITS_MC, 10)
     assert recorded.keep_N.nonzero().flatten().tolist() == [2, 5]
     current = logits(9, 2)
-    only = F.kl_div(current[1:].log_softmax(1), LOGITS_MC[:1].softmax(1), reduction="sum")
+    only = kl_div(current[1:].log_softmax(1), LOGITS_MC[:1].softmax(1), reduction="sum")
     torch.testing.assert_close(Selective().penalty(recorded, torch.tensor([9, 2]), current), only / 2)
 
 

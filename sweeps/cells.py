@@ -1,0 +1,109 @@
+"""From what a grid lists to the cells that are trained: canonical, each once, baselines added."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.config import CellConfig, as_dict, canonical, cell_id, flatten, prunes
+from core.preservation import PRESERVERS
+from sweeps.spec import SweepSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell to train: a canonical configuration, and how many listed ones are it."""
+
+    cell_id: str
+    config: CellConfig
+    listed: int
+
+    @property
+    def added(self) -> bool:
+        """Whether it is a baseline that the grid does not list."""
+        return self.listed == 0
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The distinct cells of a sweep, listed ones first in grid order, and how many the grid lists."""
+
+    listed: int
+    cells: tuple[Cell, ...]
+
+
+def expand(spec: SweepSpec) -> Cells:
+    """The cells of a grid: cells that train alike are one; joint cells bring their baselines along."""
+    times = Counter(map(canonical, spec.listed))
+    added = (baseline for cell in spec.listed if spec.baselines and joint(cell) for baseline in baselines(cell))
+    distinct = dict.fromkeys((*times, *added))
+    return Cells(len(spec.listed), tuple(Cell(cell_id(config), config, times[config]) for config in distinct))
+
+
+def joint(cell: CellConfig) -> bool:
+    """Whether the cell both prunes and selects."""
+    return prunes(cell) and cell.coreset_ratio < 1
+
+
+def baselines(cell: CellConfig) -> tuple[CellConfig, CellConfig, CellConfig]:
+    """Dense, prune-only and coreset-only with the same seed and without preservation, canonical.
+
+    From the cell as listed: a warm-up that it leaves open depends on alpha, and prune-only cells are to be one for all.
+    """
+    dense: dict[str, Any] = {"prune_rate": 0.0, "fc_prune_rate": None}
+    full: dict[str, Any] = {"coreset_ratio": 1.0}
+    plain: dict[str, Any] = {"preservation": PRESERVERS["none"]()}
+    dense_full, pruned_full, dense_coreset = (canonical(replace(cell, **plain, **c)) for c in (dense | full, full, dense))
+    return dense_full, pruned_full, dense_coreset
+
+
+def applies(cell: CellConfig, field: str) -> bool:
+    """Whether a field, dotted for parts of plug-ins, does anything in a canonical cell.
+
+    ``prune_rate`` and ``coreset_ratio`` always do: 0 and 1 say that nothing is pruned or selected.
+    """
+    return field.partition(".")[0] not in _idle(cell)
+
+
+_PRUNING = frozenset({"pruner", "fc_prune_rate", "scope"})
+_SELECTION = frozenset(
+    {"selector", "preservation", "preservation_weight", "schedule", "warmup_epochs", "select_every"}
+)
+
+
+def _idle(cell: CellConfig) -> frozenset[str]:
+    idle = frozenset() if prunes(cell) else _PRUNING
+    if cell.coreset_ratio == 1:
+        return idle | (_SELECTION - cell.pruner.reads())
+    return idle if cell.preservation.name != "none" else idle | {"preservation_weight"}
+
+
+def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
+    """The dotted fields that take more than one value over the canonical cells in which they apply."""
+    flat = [(cell, flatten(as_dict(cell, defaults=True))) for cell in cells]
+    owners: dict[str, set[str]] = defaultdict(set)
+    for _, data in flat:
+        for field in data:
+            owners[field].add(_method(data, field))
+    values: dict[str, set[str]] = defaultdict(set)
+    for cell, data in flat:
+        idle = _idle(cell)
+        for field, methods in owners.items():
+            # A method's parameter may have another shape in another cell (a number or a mapping), and so be absent there.
+            if field.partition(".")[0] not in idle and _method(data, field) in methods:
+                values[field].add(repr(data.get(field)))
+    return tuple(field for field in owners if len(values[field]) > 1)
+
+
+def _method(data: dict[str, Any], field: str) -> str:
+    """The name of the plug-in that a flattened field belongs to; empty for the cell's own fields."""
+    return str(data[f"{field.partition('.')[0]}.name"]) if "." in field else ""
+
+
+def difference(a: CellConfig, b: CellConfig) -> dict[str, tuple[Any, Any]]:
+    """The dotted fields in which two cells differ once canonical, and both values; ``None`` where one lacks the field."""
+    flat_a, flat_b = (flatten(as_dict(canonical(cell), defaults=True)) for cell in (a, b))
+    fields = dict.fromkeys((*flat_a, *flat_b))
+    return {field: (flat_a.get(field), flat_b.get(field)) for field in fields if flat_a.get(field) != flat_b.get(field)}

@@ -1,0 +1,173 @@
+"""What a cell will cost, foretold from its configuration: samples, mask updates, FLOP."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from core.config import CellConfig, first_selection, prunes
+from core.data import Facts, Source
+from core.models import Model
+from core.pruning.pruner import Group
+from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
+from core.pruning.scope import groups
+from core.rounding import count
+from core.schedule import phase, selects, starts_at_random, switches
+
+if TYPE_CHECKING:
+    from core.flops import LayerMacs
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Epochs that train, samples trained on, and FLOP as in ``core.flops.Ledger``; ``None`` where torch is absent.
+
+    ``dense`` is what dense kernels execute for training and selection; ``sparse`` the theoretical cost of both.
+    ``full`` is the yardstick of relative cost: dense training on all samples in every epoch.
+    """
+
+    epochs: int = 0
+    samples: int = 0
+    dense: float | None = 0.0
+    sparse: float | None = 0.0
+    full: float | None = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(Cost)}
+        return Cost(**{name: None if None in pair else sum(pair) for name, pair in pairs.items()})
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch does. ``position`` is the share of the final prune rate in force."""
+
+    samples: int
+    steps: int
+    updates: int
+    position: float
+
+
+def epochs_of(cell: CellConfig, train_size: int) -> tuple[Epoch, ...]:
+    """The epochs 1 to T of a cell that trains on ``train_size`` samples at most."""
+    sizes = {"full": train_size, "idle": 0, "coreset": count(cell.coreset_ratio, train_size)}
+    epochs, step = [], 0
+    for t in range(1, cell.epochs + 1):
+        samples = sizes[phase(cell, t)]
+        steps = steps_in_epoch(samples, cell.batch_size)
+        epochs.append(Epoch(samples, steps, _updates(cell, t, step, steps), _position(cell, t)))
+        step += steps
+    return tuple(epochs)
+
+
+def steps_in_epoch(samples: int, batch_size: int) -> int:
+    """Batches of an epoch: the last one is kept, a last one of a single sample joins the one before."""
+    return max(min(samples, 1), math.ceil(samples / batch_size) - (samples % batch_size == 1))
+
+
+def updates_after_switch(cell: CellConfig, train_size: int) -> int | None:
+    """Mask updates due from the first epoch on a coreset; ``None`` for a cell that does not both prune and select."""
+    switched = switches(cell)[:1]
+    if not switched or not prunes(cell):
+        return None
+    return sum(epoch.updates for epoch in epochs_of(cell, train_size)[switched[0] - 1 :])
+
+
+def updates_due(update_every: UpdateEvery, epoch: int, step: int, steps: int, select_every: int) -> int:
+    """How many of an epoch's ``steps`` fall on the update clock (``core.pruning.schedule.is_due``), without asking each.
+
+    ``step`` counts the steps of the run before this epoch.
+    """
+    if not isinstance(update_every, PerInterval):
+        multiples = max(step + steps - 1, 0) // update_every - max(step - 1, 0) // update_every
+        return multiples if steps else 0
+    length, n = select_every * steps, update_every.per_interval
+    before = epoch % select_every * steps
+    return min(steps, n * (before + steps) // length - n * before // length) if steps else 0
+
+
+def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
+    """Steps of an epoch at which the mask may change. A pruner without a clock never changes it again."""
+    update_every = getattr(cell.pruner, "update_every", None)
+    if not prunes(cell) or steps == 0:
+        return 0
+    if update_every is None:
+        return int(cell.pruner.learns_forward)
+    stop = getattr(cell.pruner, "stop", None)
+    moves = (epoch - 1) / cell.epochs < stop if stop is not None else _moves(cell, epoch)
+    return updates_due(update_every, epoch, step, steps, cell.select_every) if moves else 0
+
+
+def _moves(cell: CellConfig, epoch: int) -> bool:
+    return _position(cell, epoch) > 0 and (epoch == 1 or _position(cell, epoch - 1) < 1)
+
+
+def _position(cell: CellConfig, epoch: int) -> float:
+    """A pruner with a start and an end removes gradually; any other is at its rate from the first step."""
+    if not hasattr(cell.pruner, "start") or not hasattr(cell.pruner, "end") or epoch == cell.epochs:
+        return 1.0
+    start = cell.pruner.start
+    start = (first_selection(cell) - 1) / cell.epochs if start is None else start
+    return cubic((epoch - 1) / cell.epochs, start, cell.pruner.end)
+
+
+# --- FLOP ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the cost of a model depends on. ``shapes`` are those of the prunable weights."""
+
+    layers: tuple[LayerMacs, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    classifier: str
+
+
+@lru_cache(maxsize=64)
+def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Network | None:
+    """The model, built without memory and measured; ``None`` where torch is absent.
+
+    Raises ``ValueError`` when the model cannot take the image shape.
+    """
+    try:
+        import torch
+
+        from core.flops import measure
+    except ImportError:
+        return None
+    from core.pruning.scope import classifier, prunable
+
+    with torch.device("meta"):
+        module = model.build(image_shape, num_classes)
+    shapes = {name: tuple(weight.shape) for name, weight in prunable(module).items()}
+    return Network(measure(module, image_shape), shapes, classifier(module))
+
+
+def densities(cell: CellConfig, net: Network, position: float) -> dict[str, float]:
+    """Foretold density of every pruned weight. Exact for uniform and ERK masks; a global one is taken as uniform."""
+    if not prunes(cell):
+        return {}
+    parts = groups(net.shapes, net.classifier, cell.scope, cell.prune_rate, cell.fc_prune_rate)
+    erk = getattr(cell.pruner, "allocation", "global") == "erk"
+    found: dict[str, float] = {}
+    for part in parts:
+        density = density_at(part.prune_rate, position)
+        found |= _erk(part, net, density) if erk else dict.fromkeys(part.layers, density)
+    return found
+
+
+def _erk(part: Group, net: Network, density: float) -> dict[str, float]:
+    from core.pruning.allocation import erk
+
+    shapes = [net.shapes[layer] for layer in part.layers]
+    room = [math.prod(shape) for shape in shapes]
+    kept = erk(shapes, count(density, sum(room)), room)
+    return {layer: keep / full for layer, keep, full in zip(part.layers, kept, room, strict=True)}
+
+
+@lru_cache(maxsize=4096)
+def _facts(source: Source) -> Facts:
+    return source.facts()

@@ -1,0 +1,86 @@
+"""Fronts, totals and contrasts at equal FLOPs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.cost import pareto, points, totals
+from analysis.equal_flops import equal_flops
+from tests.analysis.synthetic_runs import grid, realistic, run, table
+
+NUMBERS = st.integers(0, 8)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=20))
+def test_pareto_by_definition(pairs: list[tuple[int, int]]) -> None:
+    cost, value = pd.Series([float(c) for c, _ in pairs]), pd.Series([float(v) for _, v in pairs])
+    front = pareto(cost, value)
+    for k, (c, v) in enumerate(pairs):
+        beaten = any((cc <= c and vv > v) or (cc < c and vv >= v) for cc, vv in pairs)
+        assert not (front[k] and beaten)
+        assert front[k] or beaten or pairs.index((c, v)) < k
+
+
+def test_points_and_front() -> None:
+    found = points(realistic())
+    assert len(found) == 1 + 4 + 6 + 46
+    assert set(found["role"]) == {"dense", "prune_only", "coreset_only", "joint"}
+    front = found[found["front"]].sort_values("flops_relative")
+    assert front["mean"].is_monotonic_increasing
+    assert found.loc[found["mean"].idxmax(), "front"]
+
+
+def test_points_without_flops_have_no_front() -> None:
+    found = points(table(grid({(0.0, 1.0): [0.9, 0.8]})))
+    assert "flops_relative" not in found
+    assert not found["front"].any()
+    assert found["n"].tolist() == [2]
+
+
+def test_totals() -> None:
+    found = totals(realistic()).set_index("status")
+    assert found.loc["all", "runs"] == found.loc["finished", "runs"] + found.loc["failed", "runs"]
+    assert found.loc["failed", "runs"] == 3
+    assert found.loc["all", "seconds"] == pytest.approx(realistic()["seconds"].sum())
+
+
+def flops_table(joint_flops: float) -> pd.DataFrame:
+    """Front: (0.1, .6), (0.5, .8), (1, .9); a prune-only cell at 0.6 is dominated."""
+    cells = {(0.0, 1.0): (1.0, 0.9), (0.5, 1.0): (0.6, 0.7), (0.0, 0.5): (0.5, 0.8),
+             (0.0, 0.1): (0.1, 0.6), (0.5, 0.1): (joint_flops, 0.75)}  # fmt: skip
+    return table(
+        run(p, ratio, seed, y + shift, flops_relative=flops)
+        for (p, ratio), (flops, y) in cells.items()
+        for seed, shift in enumerate((-0.01, 0.0, 0.02))
+    )
+
+
+@pytest.mark.parametrize(
+    ("flops", "front"),
+    [(0.1, 0.6), (np.sqrt(0.1 * 0.5), 0.7), (0.5, 0.8), (np.sqrt(0.5), 0.85), (1.2, 0.9)],
+)
+def test_equal_flops_interpolates_along_the_front(flops: float, front: float) -> None:
+    row = equal_flops(flops_table(flops)).iloc[0]
+    assert row["value"] == pytest.approx(0.75 - front, abs=1e-9)
+    assert (row["n"], row["flops_relative"], row["measure"]) == (3, pytest.approx(flops), "equal_flops")
+
+
+def test_cheaper_than_the_front_has_no_contrast() -> None:
+    row = equal_flops(flops_table(0.05)).iloc[0]
+    assert np.isnan(row["value"])
+    assert "cheaper than every single treatment" in row["note"]
+
+
+def test_equal_flops_without_flops_is_empty() -> None:
+    found = equal_flops(table(grid({(0.0, 1.0): [0.9], (0.5, 0.1): [0.5]})))
+    assert found.empty
+    assert {"value", "flops_relative", "note"} <= set(found.columns)
+
+
+def test_equal_flops_has_intervals_and_q() -> None:
+    found = equal_flops(realistic())
+    known = found[found["value"].notna()]
+    assert len(known)
+    assert known[["lo", "hi", "q", "welch_lo"]].notna().all().all()

@@ -1,0 +1,137 @@
+"""The report: one page that needs nothing, the numbers a tracker logs, and what it warns of."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import report
+from analysis.runs import TableError
+from tests.analysis.synthetic_runs import grid, realistic, table, write
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> report.Analysis:
+    folder = tmp_path_factory.mktemp("sweep")
+    return report.write(report.analyze(write(folder, realistic())), "swast analyze outputs/test")
+
+
+def test_files_lie_under_the_folder(written: report.Analysis) -> None:
+    names = {str(path.relative_to(written.folder)) for path in written.files}
+    assert {
+        "report.html",
+        "surface.csv",
+        "synergy.csv",
+        "figures/bliss.png",
+        "figures/bliss.svg",
+        "figures/accuracy_flops.png",
+        "tables/accuracy.tex",
+    } <= names
+    assert all(path.stat().st_size > 0 for path in written.files)
+    found = {str(p.relative_to(written.folder)) for p in written.folder.rglob("*") if p.is_file()}
+    assert found == names | {"runs.parquet"}
+
+
+def test_page_is_self_contained_and_small(written: report.Analysis) -> None:
+    page = (written.folder / "report.html").read_text()
+    assert len(page) < report.PAGE_BYTES
+    assert not re.search(r"""(src|href|action)\s*=\s*["']?\s*(https?:|//)""", page)
+    assert not re.search(r"@import|url\(\s*['\"]?https?:", page)
+    assert "default-src 'none'" in page
+    assert page.count("data:image/png;base64,") == 7
+    assert "swast analyze outputs/test" in page
+
+
+def test_page_reads_without_scripts(written: report.Analysis) -> None:
+    page = re.sub(r"<script>.*?</script>", "", (written.folder / "report.html").read_text(), flags=re.DOTALL)
+    for words in (
+        "Best gain over the coreset alone",
+        "Strongest antagonism",
+        "Runs failed: 3 (out of memory)",
+        "Grid points without a run: 1",
+        "<td>el2n (balanced=True)</td>",
+    ):
+        assert words in page
+
+
+def test_headline_numbers_are_flat_and_finite(written: report.Analysis) -> None:
+    numbers = written.headline.numbers()
+    assert numbers["cells"] == len(realistic())
+    assert numbers["cells_failed"] == 3
+    assert numbers["points_missing"] == 1
+    assert numbers["strongest_antagonism"] < -0.3 < 0 < numbers["best_gain_hi"]
+    assert numbers["best_gain_lo"] < numbers["best_gain"]
+    assert all(isinstance(v, float) for v in numbers.values())
+
+
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    pages = []
+    for name, runs in (("a", realistic(1)), ("b", realistic(1).sample(frac=1, random_state=0))):
+        (tmp_path / name / "sweep").mkdir(parents=True)
+        done = report.write(report.analyze(write(tmp_path / name / "sweep", runs)), "swast analyze sweep")
+        pages.append({p.relative_to(done.folder): p.read_bytes() for p in done.files})
+    assert pages[0] == pages[1]
+
+
+def test_csv_and_parquet_give_the_same_report(tmp_path: Path) -> None:
+    for kind in ("csv", "parquet"):
+        (tmp_path / kind).mkdir()
+        write(tmp_path / kind, realistic(), kind)
+    a, b = report.analyze(tmp_path / "csv"), report.analyze(tmp_path / "parquet")
+    pd.testing.assert_frame_equal(a.synergy, b.synergy, rtol=1e-9)
+    assert a.notes == b.notes
+
+
+def test_few_seeds_are_warned_of(tmp_path: Path) -> None:
+    notes = " ".join(report.analyze(write(tmp_path, realistic(seeds=2))).notes)
+    assert "fewer than 3 seeds" in notes
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (grid({(0.0, 1.0): [0.9], (0.5, 0.1): [0.5]}), "joint cells lack controls"),
+        (grid({(0.0, 1.0): [0.9], (0.5, 1.0): [0.5]}), "No joint cell"),
+        (grid({(0.0, 1.0): [0.9]}) * 2, "share their cell and seed"),
+        (grid({(0.0, 1.0): [None], (0.5, 0.1): [None]}), "No run is finished"),
+        (grid({(0.0, 1.0): [0.1]}, reason="diverged"), "Runs diverged: 1"),
+        (grid({(0.0, 1.0): [0.9]}), "flops_relative is missing"),
+    ],
+)
+def test_notes_and_odd_sweeps_still_make_a_report(tmp_path: Path, rows: list[dict[str, object]], words: str) -> None:
+    done = report.write(report.analyze(write(tmp_path, table(rows))))
+    assert words in " ".join(done.notes)
+    assert words in (tmp_path / "report.html").read_text()
+
+
+def test_history_is_checked(tmp_path: Path) -> None:
+    runs = realistic()
+    history = pd.DataFrame(
+        {"cell_id": runs["cell_id"].head(5), "epoch": 1, "accuracy_test": 0.5, "coreset_size": 1, "switch": False}
+    )
+    write(write(tmp_path, runs), history, name="history")
+    assert "have no history" in " ".join(report.analyze(tmp_path).notes)
+    write(tmp_path, history.assign(cell_id=["x", *history["cell_id"].iloc[1:]]), name="history")
+    with pytest.raises(TableError, match="cell_id x is not in the runs table"):
+        report.analyze(tmp_path)
+
+
+def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:
+    rows = grid({(0.0, 1.0): [0.9]}, model="<script>alert(1)</script>")
+    report.write(report.analyze(write(tmp_path, table(rows))))
+    assert "<script>alert" not in (tmp_path / "report.html").read_text()
+
+
+def test_importing_and_analysing_load_no_heavy_package(tmp_path: Path) -> None:
+    write(tmp_path, realistic(1))
+    code = (
+        "import sys, analysis; assert 'pandas' not in sys.modules; from analysis import report;"
+        f"report.analyze({str(tmp_path)!r});"
+        "print(sorted({'matplotlib', 'plotly', 'torch', 'ray', 'mlflow', 'core', 'sweeps', 'orchestration'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,68 @@
+"""Masks by exact counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+
+from core.pruning import scores
+from core.pruning.allocation import keep_top
+from core.pruning.mask import density, equal, kept, removed, top, top_of_all, top_of_each
+from core.pruning.pruner import Group
+from core.pruning.scope import prunable
+from core.rounding import count
+from tests.core.harness import network
+
+
+def test_equal_scores_go_to_the_lowest_index() -> None:
+    assert top(torch.tensor([[1.0, 2.0, 1.0], [1.0, 2.0, 0.0]]), 4).tolist() == [
+        [True, True, True],
+        [False, True, False],
+    ]
+
+
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=40), st.data())
+def test_top_equals_python(values: list[int], data: st.DataObject) -> None:
+    keep = data.draw(st.integers(0, len(values)))
+    best = sorted(range(len(values)), key=lambda i: (-values[i], i))[:keep]
+    mask = top(torch.tensor(values, dtype=torch.float32), keep)
+    assert mask.nonzero().flatten().tolist() == sorted(best)
+
+
+def test_layers_apart_and_together() -> None:
+    given = {"a": torch.tensor([3.0, 1.0, 1.0]), "b": torch.tensor([[2.0], [1.0]])}
+    apart = top_of_each(given, {"a": 2, "b": 1})
+    assert [keep.flatten().tolist() for keep in apart.values()] == [[True, True, False], [True, False]]
+    # 3 and 2, then three ones tie: the first layer's lowest index.
+    together = top_of_all(given, 3)
+    assert [keep.flatten().tolist() for keep in together.values()] == [[True, True, False], [True, False]]
+    assert together["b"].shape == (2, 1)
+
+
+def test_what_changed() -> None:
+    old = {"a": torch.tensor([True, True, False, False])}
+    new = {"a": torch.tensor([False, True, True, True])}
+    assert removed(old, new) == {"a": 1}
+    assert removed(new, old) == {"a": 2}
+    assert kept(new) == {"a": 3}
+    assert density(new) == 0.75
+    assert density({}) == 1
+    assert equal(old, {"a": old["a"].clone()})
+    assert not equal(old, new)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.9, 0.99])
+def test_global_magnitude_equals_torch(rate: float) -> None:
+    model = network()
+    weights = prunable(model)
+    total = sum(weight.numel() for weight in weights.values())
+    group = Group(tuple(weights), rate)
+    mask = keep_top((group,), scores.magnitude({n: w.detach() for n, w in weights.items()}), "global")
+    modules = [(module, "weight") for module in model if isinstance(module, (nn.Conv2d, nn.Linear))]
+    prune.global_unstructured(modules, prune.L1Unstructured, amount=total - count(group.density, total))
+    theirs = {name.replace("_mask", ""): buffer.bool() for name, buffer in model.named_buffers()}
+    assert equal(theirs, mask)

@@ -1,0 +1,177 @@
+"""One case per pruner, worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.pruning.gmp import GMP
+from core.pruning.none import NoPruning
+from core.pruning.probmask import ProbMask
+from core.pruning.pruner import Pruner, View
+from core.pruning.random import Random
+from core.pruning.rigl import RigL
+from core.pruning.schedule import PerInterval
+from core.pruning.set import SET
+from core.pruning.snip import SNIP
+from tests.core.harness import moment, view_of
+
+
+def mask_of(bits: str) -> Tensor:
+    return torch.tensor([bit == "1" for bit in bits])
+
+
+def shown(mask: dict[str, Tensor] | None) -> str | None:
+    return None if mask is None else "".join("01"[int(keep)] for keep in mask["w"])
+
+
+def step(pruner: Pruner, view: View) -> str | None:
+    return shown(pruner.step({}, view)[1])
+
+
+def init(pruner: Pruner, view: View) -> str | None:
+    return shown(pruner.init(view)[1])
+
+
+def test_none_never_prunes() -> None:
+    view = view_of(torch.ones(4), rate=0.5, now=moment(3))
+    assert init(NoPruning(), view) is None
+    assert step(NoPruning(), view) is None
+
+
+def test_random_keeps_the_largest_draws() -> None:
+    # torch.rand(6, seed 0, float64): .97 .71 .46 .92 .65 .79
+    assert init(Random(), view_of(torch.zeros(6), rate=0.5, now=moment(0))) == "100101"
+
+
+def test_snip_keeps_the_largest_products_of_weight_and_gradient() -> None:
+    # L = sum c w, so the gradient is c: abs(w c) = 1, .5, 1.5, 2.
+    coefficients = torch.tensor([1.0, 0.25, -0.5, 4.0])
+    view = view_of(torch.tensor([1.0, -2.0, 3.0, 0.5]), rate=0.5, now=moment(0))
+    view = replace(view, loss_at=lambda weights: (coefficients * weights["w"]).sum())
+    with torch.no_grad():
+        assert init(SNIP(), view) == "0011"
+
+
+def test_gmp_follows_the_cubic() -> None:
+    # Rate .5 between epochs 1 and 4 of 4: the shares of it are 0, 19/27, 26/27, 1.
+    # Densities 1, .648, .519, .5: of four weights 4, 3 (2.59), 2 (2.07), 2.
+    weights = torch.tensor([0.1, -0.5, 0.3, 0.2])
+    pruner = GMP(start=0.0, update_every=1)
+
+    def at(epoch: int, mask: str) -> str | None:
+        return step(pruner, view_of(weights, rate=0.5, now=moment(epoch, 1, epochs=4), mask=mask_of(mask)))
+
+    assert [at(1, "1111"), at(2, "1111"), at(3, "0111"), at(4, "0110")] == [None, "0111", "0110", None]
+
+
+def test_gmp_starts_at_the_first_selection() -> None:
+    pruner = GMP(update_every=1)
+    # The harness selects first in epoch 2 of 8; the share of epoch 3 is 1 - (1 - (2/8 - 1/8) / (6/8 - 1/8))^3.
+    assert [pruner.position(moment(epoch)) for epoch in (1, 2, 3, 7)] == pytest.approx([0, 0, 1 - 0.8**3, 1])
+    assert GMP(start=0.5).position(moment(3)) == 0
+
+
+def test_gmp_never_regrows_whatever_the_magnitude() -> None:
+    weights = torch.tensor([9.0, 1.0, 2.0, 3.0])
+    view = view_of(weights, rate=0.5, now=moment(8), mask=mask_of("0111"))
+    assert step(GMP(), view) == "0011"
+
+
+def test_rigl_exchanges_small_weights_for_large_gradients() -> None:
+    # Half of the four kept are dropped: 2 and 1. Gradients among what is then out: 0 5 | 1 9 2 0:
+    # 9 grows, and 5, whose weight was just dropped, grows again.
+    weights = torch.tensor([4.0, -3.0, 2.0, -1.0, 0, 0, 0, 0])
+    gradient = torch.tensor([7.0, 7.0, 0.0, -5.0, 1.0, 9.0, 2.0, 0.0])
+    pruner = RigL(drop_fraction=0.5, update_every=1)
+    view = view_of(weights, rate=0.5, now=moment(1, 1), mask=mask_of("11110000"), gradient=gradient)
+    assert step(pruner, view) == "11010100"
+
+
+def test_rigl_anneals_and_stops() -> None:
+    # f = .3 (1 + cos(pi progress / .75)) / 2; of 20 kept weights 20 f change: 6 at progress 0, 3 at 3/8 (cos = 0).
+    weights = torch.cat([torch.arange(1.0, 21.0), torch.zeros(20)])
+    gradient = torch.cat([torch.zeros(20), torch.ones(20)])
+    mask = mask_of("1" * 20 + "0" * 20)
+
+    def dropped(epoch: int) -> int | None:
+        view = view_of(weights, rate=0.5, now=moment(epoch, 1), mask=mask, gradient=gradient)
+        new = RigL(update_every=1).step({}, view)[1]
+        return None if new is None else int((mask & ~new["w"]).sum())
+
+    # Epochs 1, 4 and 7 of 8: progress 0, 3/8, 3/4.
+    assert [dropped(1), dropped(4), dropped(7)] == [6, 3, None]
+
+
+def test_rigl_at_density_one_changes_nothing() -> None:
+    view = view_of(torch.arange(6.0), rate=0.0, now=moment(1, 1), gradient=torch.ones(6))
+    assert step(RigL(update_every=1), view) == "111111"
+    assert step(SET(update_every=1), view) == "111111"
+
+
+def test_set_grows_at_random() -> None:
+    # Of four kept weights half are dropped: 2 and 1. Draws (seed 0): .97 .71 .46 .92 .65 .79; out are the last four,
+    # .46 .92 .65 .79: the fourth (just dropped) and the sixth grow.
+    weights = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0, 0.0])
+    view = view_of(weights, rate=1 / 3, now=moment(1, 1), mask=mask_of("111100"))
+    assert step(SET(drop_fraction=0.5, update_every=1), view) == "110101"
+
+
+def test_probmask_steps_projects_and_keeps_the_likeliest() -> None:
+    # The first step of Adam moves every score of 1 by the learning rate: .994 1.006 .994 1.006.
+    # The last epoch's budget is 2 of 4: a shift of .5 makes the sum 2: .494 .506 .494 .506. The two largest stay.
+    pruner = ProbMask()
+    view = view_of(torch.ones(4), rate=0.5, now=moment(1, epochs=1, steps=1))
+    state, first = pruner.init(view)
+    weights = pruner.forward_weights(state, view.weights, view.moment, torch.Generator())
+    assert first is None
+    assert weights["w"].tolist() == [1, 1, 1, 1]
+    state["score/w"].grad = torch.tensor([2.0, -3.0, 0.1, -0.01])
+    state, mask = pruner.step(state, view)
+    assert state["score/w"].tolist() == pytest.approx([0.494, 0.506, 0.494, 0.506], abs=1e-6)
+    assert shown(dict(mask or {})) == "0101"
+    # Adam's averages after one step: a tenth of the gradient, a thousandth of its square.
+    assert state["mean/w"].tolist() == pytest.approx([0.2, -0.3, 0.01, -0.001])
+    assert state["square/w"].tolist() == pytest.approx([4e-3, 9e-3, 1e-5, 1e-7])
+
+
+def test_probmask_at_even_odds_multiplies_by_the_draw() -> None:
+    # logit(1/2) = 0, T = 1: sigmoid of the logistic noise is the uniform draw itself.
+    weights = torch.tensor([1.0, 2.0, -4.0], requires_grad=True)
+    state = {"score/w": torch.full((3,), 0.5)}
+    masked = ProbMask().forward_weights(state, {"w": weights}, moment(1), torch.Generator().manual_seed(7))["w"]
+    draws = torch.rand(3, generator=torch.Generator().manual_seed(7))
+    torch.testing.assert_close(masked, weights.detach() * draws)
+    # dm/ds = T m (1 - m) / (s (1 - s)) = 4 m (1 - m); dL/dw = m.
+    masked.sum().backward()
+    torch.testing.assert_close(state["score/w"].grad, 4 * weights.detach() * draws * (1 - draws))
+    torch.testing.assert_close(weights.grad, draws)
+
+
+@pytest.mark.parametrize("progress_epoch", [1, 8])
+def test_probmask_gradients_are_finite_at_the_bounds(progress_epoch: int) -> None:
+    state = {"score/w": torch.tensor([0.0, 1.0, 1e-30, 1 - 6e-8])}
+    weights = torch.ones(4, requires_grad=True)
+    masked = ProbMask().forward_weights(state, {"w": weights}, moment(progress_epoch), torch.Generator())["w"]
+    masked.sum().backward()
+    assert state["score/w"].grad is not None
+    assert bool(state["score/w"].grad.isfinite().all())
+
+
+def test_probmask_renews_its_mask_at_epoch_ends_only() -> None:
+    pruner = ProbMask()
+    view = view_of(torch.ones(4), rate=0.5, now=moment(8, 1))
+    state, _ = pruner.init(view)
+    assert pruner.step(state, view)[1] is None
+    assert pruner.step(state, replace(view, moment=moment(8, 2)))[1] is not None
+
+
+def test_updates_follow_the_interval() -> None:
+    pruner = RigL(update_every=PerInterval(per_interval=2))
+    view = view_of(torch.arange(4.0), rate=0.5, now=moment(2), mask=mask_of("0011"), gradient=torch.ones(4))
+    # R = 2, 3 steps per epoch: two updates in epochs 2 and 3, after 3 and 6 steps.
+    due = [(e, i) for e in (2, 3) for i in range(3) if step(pruner, replace(view, moment=moment(e, i))) is not None]
+    assert due == [(2, 2), (3, 2)]

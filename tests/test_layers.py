@@ -1,0 +1,77 @@
+"""Imports go one way, heavy libraries stay where they belong, and functions fit on a screen."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "core": {"core"},
+    "analysis": {"analysis"},
+    "sweeps": {"sweeps", "core", "analysis"},
+    "orchestration": {"orchestration", "sweeps", "core", "analysis"},
+}
+AT_HOME = {
+    "ray": ("orchestration/",),
+    "mlflow": ("orchestration/",),
+    "matplotlib": ("analysis/figures/",),
+    "plotly": ("analysis/figures/",),
+    "optuna": ("sweeps/", "orchestration/"),
+}
+LONGEST = 40
+
+
+def sources() -> Iterator[Path]:
+    for package in MAY_IMPORT:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_every_file_keeps_to_its_layer(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    for module in imported(path):
+        top = module.partition(".")[0]
+        assert top not in MAY_IMPORT or top in MAY_IMPORT[package], f"{name_of(path)} imports {module}"
+        homes = AT_HOME.get(top)
+        assert homes is None or name_of(path).startswith(homes), f"{name_of(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_every_function_fits_on_a_screen(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.body[0].lineno + 1
+            assert length <= LONGEST, f"{name_of(path)}: {node.name} has {length} lines"
+
+
+def loaded_after(statement: str, modules: tuple[str, ...]) -> list[str]:
+    code = f"import sys\n{statement}\nprint(*[m for m in {modules!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.split()
+
+
+def test_planning_and_analysis_load_nothing_heavy() -> None:
+    heavy = ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly")
+    assert loaded_after("import sweeps.spec, sweeps.cells, sweeps.plan, analysis.report", heavy) == []
+
+
+def test_the_command_line_starts_without_ray_and_mlflow() -> None:
+    assert loaded_after("import orchestration.cli, orchestration.inline", ("ray", "mlflow", "optuna")) == []
