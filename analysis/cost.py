@@ -23,12 +23,12 @@ def pareto(cost: pd.Series, value: pd.Series) -> NDArray[np.bool_]:
 def points(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per treatment: accuracy mean, lo, hi (95 % t), n, and its mean costs.
 
-    Columns: facet columns (the treatment's own), role, prune_rate, coreset_ratio, mean, lo, hi,
+    Columns: facet columns (the treatment's own), experiment (in words), role, prune_rate, coreset_ratio, mean, lo, hi,
     n, those of ``flops_relative`` and ``seconds`` that the table has, and ``front``: on the
     Pareto front of its experiment. Without ``flops_relative`` no point is on a front.
     """
     own, shown = own_columns(runs)
-    keys = [*shown, "role", "prune_rate", "coreset_ratio"]
+    keys = [*shown, "experiment", "role", "prune_rate", "coreset_ratio"]
     costs = [c for c in ("flops_relative", "seconds") if c in runs]
     table = pd.concat([own, runs[["seed", "prune_rate", "coreset_ratio", "accuracy_test", *costs]]], axis=1).assign(
         role=roles(runs)
@@ -41,8 +41,7 @@ def points(runs: pd.DataFrame) -> pd.DataFrame:
     half = half_width(out.pop("std").to_numpy(), out["n"].to_numpy())
     out["lo"], out["hi"], out["front"] = out["mean"] - half, out["mean"] + half, False
     if "flops_relative" in out:
-        fields = [c for c in shown if c not in ("pruner", "selector", "preservation")]
-        for rows in out.groupby(fields, dropna=False).indices.values():
+        for rows in out.groupby("experiment").indices.values():
             found = out.iloc[rows]
             out.loc[rows, "front"] = pareto(found["flops_relative"], found["mean"])
     return out

@@ -14,7 +14,7 @@ A null in a key column means that the field does not act in that cell: it matche
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -136,13 +136,7 @@ def arrange(runs: pd.DataFrame) -> Grid:
         coreset_ratio=runs["coreset_ratio"].round(9),
         own_preservation=_labels(runs, keys.preservation),
     )
-    facets, pairs = table.head(0)[keys.all].assign(joint=False), pd.DataFrame({"row": []})
-    for rank in (["joint"], ["prune_only", "coreset_only"], ["dense"]):
-        alone = table["role"].isin(rank) & ~table.index.isin(pairs["row"])
-        facets = pd.concat([facets, table.loc[alone, keys.all].drop_duplicates().assign(joint=rank == ["joint"])])
-        pairs = _members(table, facets, keys)
-    facets = facets.sort_values(["joint", *keys.all], ascending=[False] + [True] * len(keys.all))
-    facets = facets.reset_index(drop=True).rename_axis("facet")
+    facets = _facets(table, keys)
     pairs = _members(table, facets, keys)
     cells = table.loc[pairs["row"]].assign(facet=pairs["facet"].to_numpy())
     cells = cells.sort_values([*CELL, "seed", "cell_id"], ignore_index=True)
@@ -161,6 +155,18 @@ def _varies(runs: pd.DataFrame, column: str, within: list[str]) -> bool:
     if not within:
         return runs[column].nunique() > 1
     return bool((runs.groupby(within)[column].nunique() > 1).any())
+
+
+def _facets(table: pd.DataFrame, keys: Keys) -> pd.DataFrame:
+    """One facet per variant with joint cells; then for the single treatments none of them shows."""
+    facets, pairs = table.head(0)[keys.all].assign(joint=False), pd.DataFrame({"row": []})
+    for ranks in (["joint"], ["prune_only", "coreset_only"], ["dense"]):
+        alone = table["role"].isin(ranks) & ~table.index.isin(pairs["row"])
+        found = table.loc[alone, keys.all].drop_duplicates()
+        facets = pd.concat([facets, found.assign(joint=ranks == ["joint"])])
+        pairs = _members(table, facets, keys)
+    facets = facets.sort_values(["joint", *keys.all], ascending=[False] + [True] * len(keys.all))
+    return facets.reset_index(drop=True).rename_axis("facet")
 
 
 def _members(table: pd.DataFrame, facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:
@@ -267,10 +273,24 @@ def _shown(facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:
 
 
 def own_columns(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The facet columns of each run itself (not of the facets it serves), and their names."""
+    """Each run's own facet columns (not of the facets it serves) and experiment; and their names."""
     keys = find_keys(runs)
     out = runs[[*keys.experiment, *keys.schedule]].copy()
     out["pruner"] = _labels(runs, keys.pruner)
     out["selector"] = _labels(runs, keys.selector)
     out["preservation"] = _labels(runs, keys.preservation)
-    return out, keys.shown
+    unique = runs[list(keys.experiment)].drop_duplicates()
+    unique["experiment"] = [
+        experiment_label(dict(zip(keys.experiment, row, strict=True)))
+        for row in unique.itertuples(index=False, name=None)
+    ]
+    words = runs[list(keys.experiment)].merge(unique, on=list(keys.experiment), how="left")
+    return out.assign(experiment=words["experiment"].to_numpy()), keys.shown
+
+
+def experiment_label(fields: dict[str, Any]) -> str:
+    """``digits, mlp, label_noise 0.2``: the experiment (and schedule) fields in words."""
+    named = [
+        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {v}" for k, v in fields.items() if pd.notna(v)
+    ]
+    return ", ".join(named)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.facets import experiment_label
 from analysis.inference import Floats
 from analysis.surface import PRUNED
 from analysis.synergy import MEASURES, Measure
@@ -46,7 +47,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Small multiples of one quantity: rows are preservation, columns pruner and selector."""
+    """Small multiples of one quantity: rows are preservation, columns pruner and selector.
+
+    ``hatched`` says in words what a hatched cell lacks; empty for a quantity that is not tested.
+    """
 
     name: str
     experiment: str
@@ -54,10 +58,15 @@ class Heatmap:
     unit: str
     subtitle: str
     caption: str
-    diverging: bool
+    hatched: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     panels: tuple[Panel, ...]
+
+    @property
+    def diverging(self) -> bool:
+        """A contrast, coloured around 0; else an accuracy."""
+        return bool(self.hatched)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -78,8 +87,8 @@ def heatmaps(surface: pd.DataFrame, synergy: pd.DataFrame) -> tuple[Heatmap, ...
     found: list[Heatmap] = []
     for values, grids in surface.groupby(fields, dropna=False, sort=True):
         shown = _with_joint(grids, facets)
-        label = _experiment(dict(zip(fields, values, strict=True)))
-        suffix = f"-{_slug(label)}" if several else ""
+        label = experiment_label(dict(zip(fields, values, strict=True)))
+        suffix = f"-{slug(label)}" if several else ""
         panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(facets, dropna=False))
         found.append(_accuracy(panels, label, suffix, shown))
         if (shown["role"] == "joint").any():
@@ -99,7 +108,7 @@ def _accuracy(panels: tuple[Panel, ...], label: str, suffix: str, shown: pd.Data
     caption = f"First row and column: single treatments{_preserved(kept)}. {_holes(panels)}"
     title = "Final test accuracy"
     name = f"accuracy{suffix}"
-    return _assembled(name, label, title, "%", (subtitle, caption), False, panels)
+    return _assembled(name, label, title, "%", (subtitle, caption, ""), panels)
 
 
 def _measures(
@@ -116,7 +125,7 @@ def _measures(
         panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
         kept = sorted(set(shown["control_preservation"].dropna()) - {""})
         words = _measure_words(measure, rows, panels, kept)
-        yield _assembled(name + suffix, label, measure.title, measure.unit, words, True, panels)
+        yield _assembled(name + suffix, label, measure.title, measure.unit, words, panels)
 
 
 def _assembled(
@@ -124,13 +133,12 @@ def _assembled(
     label: str,
     title: str,
     unit: str,
-    words: tuple[str, str],
-    diverging: bool,
+    words: tuple[str, str, str],
     panels: tuple[Panel, ...],
 ) -> Heatmap:
     rows = sorted({p.row for p in panels}, key=lambda r: (_ORDER.get(r.split(" (")[0], 9), r))
     columns = sorted({p.column for p in panels})
-    return Heatmap(name, label, title, unit, *words, diverging, tuple(rows), tuple(columns), panels)
+    return Heatmap(name, label, title, unit, *words, tuple(rows), tuple(columns), panels)
 
 
 def _accuracy_panel(grid: pd.DataFrame) -> Panel:
@@ -181,21 +189,24 @@ def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, 
     )
 
 
-def _measure_words(measure: Measure, rows: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]) -> tuple[str, str]:
-    """Subtitle and caption."""
+def _measure_words(
+    measure: Measure, rows: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]
+) -> tuple[str, str, str]:
+    """Subtitle, caption, and the meaning of a hatch."""
     tests = sorted(set(rows["test"]) - {""})
+    hatched = "no gain claimed" if measure.claims else "not significant"
     tested = "No test: a test needs two seeds. "
     if tests:
         side = ", gains only, both one-sided tests" if measure.claims else ""
         tested = (
-            f"Hatched: not significant, q ≥ 0.05 ({' / '.join(tests)} test{side}; "
+            f"Hatched: {hatched}, q ≥ 0.05 ({' / '.join(tests)} test{side}; "
             "Benjamini–Hochberg over all joint cells of one preservation value). "
         )
     subtitle = f"{measure.unit}; mean contrast ± half-width of its 95 % t-interval, {_seeds(panels, 'paired seed')}"
     caption = (
         f"{measure.definition}. {tested}Grey: accuracy (%) of the single treatments{_preserved(kept)}. {_holes(panels)}"
     )
-    return subtitle, caption
+    return subtitle, caption, hatched
 
 
 def _preserved(kept: list[str]) -> str:
@@ -226,12 +237,6 @@ def _percent(values: pd.Series) -> pd.Series:
     return (100 * values).map("{:.4g}".format).astype("str")
 
 
-def _experiment(fields: dict[str, Any]) -> str:
-    named = [
-        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {v}" for k, v in fields.items() if pd.notna(v)
-    ]
-    return ", ".join(named)
-
-
-def _slug(label: str) -> str:
+def slug(label: str) -> str:
+    """``label`` as part of a file name."""
     return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in label).split())

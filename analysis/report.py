@@ -6,20 +6,16 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis import cost, latex
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.headline import Headline, headline, notes
-from analysis.panels import VARIANTS, Heatmap, heatmaps
+from analysis.panels import Heatmap, heatmaps, slug
 from analysis.runs import TableError, load_history, load_runs
 from analysis.surface import surface
 from analysis.synergy import MEASURES, synergy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PAGE_BYTES = 6_000_000
 TABLE_ROWS = 1_000
@@ -72,6 +68,8 @@ def write(analysis: Analysis, command: str = "") -> Analysis:
     ``command`` is what the page tells to run again. Every file replaces the one before at
     once, and equal input gives equal bytes. Returns the analysis with ``files`` filled in.
     """
+    from analysis.figures.drawn import drawn
+
     files: list[Path] = []
     images: dict[str, str] = {}
 
@@ -83,11 +81,10 @@ def write(analysis: Analysis, command: str = "") -> Analysis:
         put(f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
     for info in analysis.heatmaps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
-    for name, figure in _figures(analysis):
-        png, svg, small = _encode(figure)
-        images[name] = "data:image/png;base64," + base64.b64encode(small).decode()
-        put(f"figures/{name}.png", png)
-        put(f"figures/{name}.svg", svg)
+    for figure in drawn(analysis.heatmaps, _fronts(analysis)):
+        images[figure.name] = "data:image/png;base64," + base64.b64encode(figure.preview).decode()
+        put(f"figures/{figure.name}.png", figure.png)
+        put(f"figures/{figure.name}.svg", figure.svg)
     put("report.html", _page(analysis, images, command).encode())
     return replace(analysis, files=tuple(files))
 
@@ -106,36 +103,15 @@ def _check_history(folder: Path, runs: pd.DataFrame) -> tuple[str, ...]:
     return (f"{silent} finished runs have no history.",) if silent else ()
 
 
-def _figures(analysis: Analysis) -> Iterator[tuple[str, "Figure"]]:
-    from analysis.figures import frontier, heatmap
-
-    for info in analysis.heatmaps:
-        yield info.name, heatmap.draw(info)
-    for name, label, points in _fronts(analysis):
-        yield name, frontier.draw(points, label)
-
-
 def _fronts(analysis: Analysis) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Name, label and points of each experiment that has a front, named as its heat maps."""
+    """File name, label and points of each experiment that has a front."""
     points = analysis.points
-    if "flops_relative" not in points or not points["front"].any():
+    if "flops_relative" not in points:
         return
-    fields = list(points.columns[: points.columns.get_loc("role")].drop(VARIANTS))
-    accuracy = [h for h in analysis.heatmaps if h.name.startswith("accuracy")]
-    groups = [g for _, g in points.groupby(fields, dropna=False) if g["front"].any()]
-    for index, group in enumerate(groups):
-        same = len(groups) == len(accuracy)
-        suffix = accuracy[index].name.removeprefix("accuracy") if same else f"-{index + 1}"
-        label = accuracy[index].experiment if same else f"experiment {index + 1}"
-        yield f"accuracy_flops{suffix}", label, group
-
-
-def _encode(figure: "Figure") -> tuple[bytes, bytes, bytes]:
-    """PNG, SVG, and a small PNG for the page."""
-    from analysis.figures.canvas import encode, shrink
-
-    png = encode(figure, "png")
-    return png, encode(figure, "svg"), shrink(png)
+    several = points["experiment"].nunique() > 1
+    for label, group in points.groupby("experiment"):
+        if group["front"].any():
+            yield f"accuracy_flops-{slug(str(label))}" if several else "accuracy_flops", str(label), group
 
 
 def _page(analysis: Analysis, images: dict[str, str], command: str) -> str:
@@ -188,7 +164,7 @@ def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
     out = []
     for title, name in chosen:
         table: pd.DataFrame = getattr(analysis, name)
-        constant = [c for c in ("data", "model") if c in table and table[c].nunique() == 1]
+        constant = [c for c in ("data", "model", "experiment") if c in table and table[c].nunique() == 1]
         out.append((title, f"{name}.csv", table.drop(columns=constant)))
     return out
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 Kind = Literal["str", "int", "float", "bool"]
@@ -222,7 +223,7 @@ def _checked(table: pd.DataFrame, column: Column, source: str) -> pd.Series:
     if column.within is not None:
         low, high = float(column.within.left), float(column.within.right)
         inside = values.between(low, high, inclusive=column.within.closed)
-        _refuse(table, column.name, present & ~inside, source, f"a {column.unit} in {column.within}")
+        _refuse(table, column.name, present & ~inside, source, f"{column.within} {column.unit}")
     if column.words:
         bad = present & ~values.isin(column.words)
         _refuse(table, column.name, bad, source, " | ".join(column.words))
@@ -251,9 +252,11 @@ def _refuse(table: pd.DataFrame, column: str, bad: pd.Series, source: str, allow
         return
     row = int(bad.to_numpy(dtype=bool).argmax())
     where = f"row {row + 1}, cell_id {table['cell_id'].iloc[row]}"
+    value = table[column].iloc[row]
+    value = value.item() if isinstance(value, np.generic) else value
     others = f" and {int(bad.sum()) - 1} more" if bad.sum() > 1 else ""
     raise TableError(
-        f"{source}: column {column} holds {table[column].iloc[row]!r} ({where}{others}); "
+        f"{source}: column {column} holds {value!r} ({where}{others}); "
         f"allowed is {allowed.strip()}. Correct the table and analyse again."
     )
 

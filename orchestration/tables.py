@@ -23,7 +23,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs table (one row per finished or failed cell) and the history table (one row per cell and epoch)."""
     runs: list[dict[str, Any]] = []
     history: list[dict[str, Any]] = []
-    extra = [field for field in swept_fields(sweep.cells) if field not in _standard()]
+    extra = [field for field in swept_fields(cell.config for cell in sweep.cells.cells) if field not in _standard()]
     for cell in sweep.cells.cells:
         found = sweep.history(cell)
         if found is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
 from orchestration.launch import plain, report_of
@@ -22,7 +22,10 @@ class Telling(Callback):
     def __init__(self, sweep: Sweep, observer: Observer) -> None:
         self._sweep = sweep
         self._observer = observer
-        self._over: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles callbacks for its own restore, which is never used: the store decides what is to do."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker took a cell."""
@@ -73,6 +76,7 @@ def fit(sweep: Sweep, cells: Sequence[Cell], observer: Observer, scratch: str) -
             storage_path=scratch,
             callbacks=[Telling(sweep, observer)],
             failure_config=FailureConfig(max_failures=0),
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
     )

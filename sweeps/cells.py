@@ -55,8 +55,11 @@ def baselines(cell: CellConfig) -> tuple[CellConfig, CellConfig, CellConfig]:
     dense: dict[str, Any] = {"prune_rate": 0.0, "fc_prune_rate": None}
     full: dict[str, Any] = {"coreset_ratio": 1.0}
     plain: dict[str, Any] = {"preservation": PRESERVERS["none"]()}
-    dense_full, pruned_full, dense_coreset = (canonical(replace(cell, **plain, **c)) for c in (dense | full, full, dense))
-    return dense_full, pruned_full, dense_coreset
+    return (
+        canonical(replace(cell, **plain, **dense, **full)),
+        canonical(replace(cell, **plain, **full)),
+        canonical(replace(cell, **plain, **dense)),
+    )
 
 
 def applies(cell: CellConfig, field: str) -> bool:
@@ -68,9 +71,7 @@ def applies(cell: CellConfig, field: str) -> bool:
 
 
 _PRUNING = frozenset({"pruner", "fc_prune_rate", "scope"})
-_SELECTION = frozenset(
-    {"selector", "preservation", "preservation_weight", "schedule", "warmup_epochs", "select_every"}
-)
+_SELECTION = frozenset({"selector", "preservation", "preservation_weight", "schedule", "warmup_epochs", "select_every"})
 
 
 def _idle(cell: CellConfig) -> frozenset[str]:
@@ -91,7 +92,7 @@ def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
     for cell, data in flat:
         idle = _idle(cell)
         for field, methods in owners.items():
-            # A method's parameter may have another shape in another cell (a number or a mapping), and so be absent there.
+            # A parameter that is a number in one cell may be a mapping in another, and so be absent there.
             if field.partition(".")[0] not in idle and _method(data, field) in methods:
                 values[field].add(repr(data.get(field)))
     return tuple(field for field in owners if len(values[field]) > 1)
@@ -103,7 +104,19 @@ def _method(data: dict[str, Any], field: str) -> str:
 
 
 def difference(a: CellConfig, b: CellConfig) -> dict[str, tuple[Any, Any]]:
-    """The dotted fields in which two cells differ once canonical, and both values; ``None`` where one lacks the field."""
+    """The dotted fields in which two cells differ once canonical, and both values, ``None`` for a field it lacks."""
     flat_a, flat_b = (flatten(as_dict(canonical(cell), defaults=True)) for cell in (a, b))
     fields = dict.fromkeys((*flat_a, *flat_b))
     return {field: (flat_a.get(field), flat_b.get(field)) for field in fields if flat_a.get(field) != flat_b.get(field)}
+
+
+def label(cell: CellConfig) -> str:
+    """A cell in a few words: what is pruned, what is kept, by which methods, with which seed."""
+    parts = [f"p {cell.prune_rate:g}", f"α {cell.coreset_ratio:g}"]
+    parts += [_spelled(part) for part in (cell.pruner, cell.selector, cell.preservation) if part.name != "none"]
+    return " ".join([*parts, f"seed {cell.seed}"])
+
+
+def _spelled(method: Any) -> str:
+    changed = [f"{key} {value}" for key, value in flatten(as_dict(method)).items() if key != "name"]
+    return f"{method.name} ({', '.join(changed)})" if changed else str(method.name)

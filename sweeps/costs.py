@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from core.config import CellConfig, first_selection, prunes
-from core.data import Facts, Source
+from core.data import Facts
 from core.models import Model
 from core.pruning.pruner import Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
@@ -19,7 +19,7 @@ from core.rounding import count
 from core.schedule import phase, selects, starts_at_random, switches
 
 if TYPE_CHECKING:
-    from core.flops import LayerMacs
+    from core.flops import LayerMacs, Ledger
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,17 @@ class Cost:
     full: float | None = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(Cost)}
-        return Cost(**{name: None if None in pair else sum(pair) for name, pair in pairs.items()})
+        return Cost(
+            self.epochs + other.epochs,
+            self.samples + other.samples,
+            _plus(self.dense, other.dense),
+            _plus(self.sparse, other.sparse),
+            _plus(self.full, other.full),
+        )
+
+
+def _plus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
 
 
 @dataclass(frozen=True)
@@ -68,16 +77,14 @@ def steps_in_epoch(samples: int, batch_size: int) -> int:
     return max(min(samples, 1), math.ceil(samples / batch_size) - (samples % batch_size == 1))
 
 
-def updates_after_switch(cell: CellConfig, train_size: int) -> int | None:
-    """Mask updates due from the first epoch on a coreset; ``None`` for a cell that does not both prune and select."""
+def updates_after_switch(cell: CellConfig, epochs: Sequence[Epoch]) -> int | None:
+    """Mask updates due from the first switch on; ``None`` for a cell that does not both prune and select."""
     switched = switches(cell)[:1]
-    if not switched or not prunes(cell):
-        return None
-    return sum(epoch.updates for epoch in epochs_of(cell, train_size)[switched[0] - 1 :])
+    return sum(epoch.updates for epoch in epochs[switched[0] - 1 :]) if switched and prunes(cell) else None
 
 
 def updates_due(update_every: UpdateEvery, epoch: int, step: int, steps: int, select_every: int) -> int:
-    """How many of an epoch's ``steps`` fall on the update clock (``core.pruning.schedule.is_due``), without asking each.
+    """How many of an epoch's ``steps`` fall on the clock of ``core.pruning.schedule.is_due``, without asking each.
 
     ``step`` counts the steps of the run before this epoch.
     """
@@ -168,6 +175,48 @@ def _erk(part: Group, net: Network, density: float) -> dict[str, float]:
     return {layer: keep / full for layer, keep, full in zip(part.layers, kept, room, strict=True)}
 
 
-@lru_cache(maxsize=4096)
-def _facts(source: Source) -> Facts:
-    return source.facts()
+def cost(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Cost:
+    """The cost of the whole cell, ``epochs`` being its own."""
+    trained, samples = sum(epoch.samples > 0 for epoch in epochs), sum(epoch.samples for epoch in epochs)
+    net = network(cell.model, facts.image_shape, facts.num_classes)
+    if net is None:
+        return Cost(trained, samples, None, None, None)
+    from core.flops import training_flops
+
+    full = training_flops(net.layers, facts.train_size * cell.epochs).dense
+    ledger = _ledger(cell, net, epochs, facts.train_size)
+    return Cost(trained, samples, ledger.dense, ledger.sparse + ledger.selection, full)
+
+
+def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], train_size: int) -> Ledger:
+    """Epochs at one density together, as all but the gradual pruners have only one."""
+    from core.flops import Ledger, scoring_flops, training_flops
+
+    trained: dict[float, int] = defaultdict(int)
+    with_dense_gradient: dict[float, int] = defaultdict(int)
+    scored: dict[float, int] = defaultdict(int)
+    for t, epoch in enumerate(epochs, start=1):
+        trained[epoch.position] += epoch.samples
+        with_dense_gradient[epoch.position] += _dense_gradient_samples(cell, epoch)
+        scored[epoch.position] += _scored(cell, t, epoch, train_size)
+    ledger = Ledger()
+    for position, samples in trained.items():
+        density = densities(cell, net, position)
+        ledger += training_flops(net.layers, samples, density, with_dense_gradient[position])
+        ledger += scoring_flops(net.layers, scored[position], density)
+    return ledger
+
+
+def _dense_gradient_samples(cell: CellConfig, epoch: Epoch) -> int:
+    demand = cell.pruner.dense_gradient if prunes(cell) else "never"
+    if demand == "updates" and epoch.steps:
+        return epoch.samples * epoch.updates // epoch.steps
+    return epoch.samples if demand == "always" else 0
+
+
+def _scored(cell: CellConfig, t: int, epoch: Epoch, train_size: int) -> int:
+    """Samples of the forward passes for selection and state recording before epoch ``t``."""
+    chosen = selects(cell, t)
+    recorded = cell.preservation.name != "none" and (chosen or starts_at_random(cell, t))
+    looks = bool(cell.selector.needs & {"logits", "features"})
+    return train_size * (chosen and looks) + epoch.samples * recorded

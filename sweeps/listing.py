@@ -70,7 +70,9 @@ def listed_cells(
     """Every cell of the grid, in grid order. Raises ``SpecError`` on the first problem, at the line that caused it."""
     size = max(1, len(cells)) * math.prod(len(values) for values in axes.values())
     if size > MAX_CELLS:
-        raise document.error(("axes",), f"the grid lists {size} cells, but at most {MAX_CELLS} are allowed; shorten an axis")
+        raise document.error(
+            ("axes",), f"the grid lists {size} cells, but must list at most {MAX_CELLS}; shorten an axis"
+        )
     entries = tuple(_settings(entry, ("cells", i)) for i, entry in enumerate(cells)) or ((),)
     ranges = (tuple((Setting(key, value, ("axes", key, i)),) for i, value in enumerate(axes[key])) for key in axes)
     grid = _Grid(document, _settings(cell, ("cell",)), (entries, *ranges))
@@ -101,7 +103,8 @@ class _Grid:
                 raise self.document.error(setting.path[:3], unknown_key(setting.key, _FIELDS, _PLUG_IN_KEYS))
         for setting, axis in itertools.product(entries, axes):
             if covers(axis.key, setting.key):
-                raise self.document.error(setting.path, f"{setting.key} is set here and varied by axes.{axis.key}; keep one")
+                sentence = f"{setting.key} is set here and varied by axes.{axis.key}; keep one"
+                raise self.document.error(setting.path, sentence)
 
     def check_axes(self) -> None:
         """Refuse an axis that gives one value twice, however it is spelled."""
@@ -138,7 +141,8 @@ class _Grid:
 
     def _table(self, name: str) -> tuple[Point, dict[Point, Any]]:
         """The dimensions that set ``name``, and its value for every choice from them."""
-        at = tuple(i for i, options in enumerate(self.dimensions) if any(s.field == name for s in itertools.chain(*options)))
+        fields = [{setting.field for setting in itertools.chain(*options)} for options in self.dimensions]
+        at = tuple(i for i, of_dimension in enumerate(fields) if name in of_dimension)
         choices = itertools.product(*(range(len(self.dimensions[i])) for i in at))
         return at, {choice: self._value(name, self._point(at, choice)) for choice in choices}
 

@@ -40,7 +40,8 @@ def explain(error: ValidationError, data: Any, root: Any, prefix: Path = ()) -> 
     ``root`` is the type that ``data`` was validated against; ``prefix`` comes before the key in the sentence.
     """
     problems = [(_path(detail["loc"], data), detail) for detail in error.errors()]
-    # In a union every member complains: the deepest complaint is about what was meant, all at one place are alternatives.
+    # In a union every member complains. The deepest complaint is about what was meant; those at one place are
+    # alternatives.
     depth = max(len(path) for path, _ in problems)
     deepest = [(path, detail) for path, detail in problems if len(path) == depth]
     path, first = next((found for found in deepest if found[1]["type"] == _UNKNOWN_KEY), deepest[0])
@@ -112,7 +113,7 @@ def _classes_at(root: Any, data: Any, path: Path) -> list[type]:
     classes = _named(_classes(root), data)
     for part in path:
         hints = [get_type_hints(cls, include_extras=True).get(str(part)) for cls in classes]
-        data = data[part] if isinstance(data, (Mapping, list)) else None
+        data = _value_at(data, (part,)) if isinstance(data, (Mapping, list)) else None
         classes = _named([found for hint in hints for found in _classes(hint)], data)
     return classes
 

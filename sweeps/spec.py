@@ -141,7 +141,9 @@ def _refuse_if_varied(document: Document, key: str, origin: str) -> None:
     axes, cells = document.data.get("axes"), document.data.get("cells")
     for axis in axes if isinstance(axes, Mapping) else ():
         if covers(axis, key):
-            raise SpecError(f"{origin}: {key} varies over the grid; write --set 'axes.{axis}=[...]' to change its values")
+            raise SpecError(
+                f"{origin}: {key} is an axis of the grid; write --set 'axes.{axis}=[...]' to change its values"
+            )
     for index, entry in enumerate(cells if isinstance(cells, list) else ()):
         if isinstance(entry, Mapping) and any(covers(other, key) for other in entry):
             raise document.error(("cells", index), f"{key} is set here, so {origin} has no effect; change it here")

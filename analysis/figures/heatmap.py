@@ -130,7 +130,7 @@ def _legend(figure: Figure, info: Heatmap, y: float) -> None:
     states = {s for p in info.panels for s in np.unique(p.state)}
     marks: list[Patch | Line2D] = []
     if any(((p.state == COLOURED) & ~p.significant).any() for p in info.panels):
-        patch = Patch(facecolor="white", edgecolor="#777777", hatch=HATCH, label="not significant")
+        patch = Patch(facecolor="white", edgecolor="#777777", hatch=HATCH, label=info.hatched)
         marks.append(patch)
     if CONTROL in states:
         marks.append(Patch(facecolor=GREY, edgecolor="#777777", label="single treatment, %"))

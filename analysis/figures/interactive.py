@@ -65,6 +65,11 @@ def _position(info: Heatmap, panel: Panel) -> int:
     return info.rows.index(panel.row) * len(info.columns) + info.columns.index(panel.column) + 1
 
 
+def _mark(position: int) -> str:
+    """The first axis of plotly has no number."""
+    return "" if position == 1 else str(position)
+
+
 def _domains(count: int, gap: float) -> list[list[float]]:
     gap = min(gap, 0.5 / count)
     size = (1 - gap * (count - 1)) / count
@@ -78,16 +83,16 @@ def _axes(info: Heatmap) -> Json:
         k = _position(info, panel)
         i, j = info.rows.index(panel.row), info.columns.index(panel.column)
         shared = {"type": "category", "showgrid": False}
-        out[f"xaxis{k}"] = {
+        out[f"xaxis{_mark(k)}"] = {
             **shared,
             "domain": wide[j],
-            "anchor": f"y{k}",
-            "title": {"text": "coreset ratio (%)", "standoff": 4},
+            "anchor": f"y{_mark(k)}",
+            "title": {"text": "coreset ratio (%)" if i == len(info.rows) - 1 else "", "standoff": 4},
         }
-        out[f"yaxis{k}"] = {
+        out[f"yaxis{_mark(k)}"] = {
             **shared,
             "domain": high[i],
-            "anchor": f"x{k}",
+            "anchor": f"x{_mark(k)}",
             "autorange": "reversed",
             "title": {"text": "prune rate (%)", "standoff": 4},
         }
@@ -99,8 +104,8 @@ def _heading(info: Heatmap, panel: Panel) -> Json:
     return {
         "text": f"{panel.column}, preservation {panel.row}",
         "showarrow": False,
-        "xref": f"x{k} domain",
-        "yref": f"y{k} domain",
+        "xref": f"x{_mark(k)} domain",
+        "yref": f"y{_mark(k)} domain",
         "x": 0.5,
         "y": 1.01,
         "yanchor": "bottom",
@@ -127,8 +132,8 @@ def _trace(info: Heatmap, panel: Panel) -> Json:
     return {
         "type": "heatmap",
         "coloraxis": "coloraxis",
-        "xaxis": f"x{k}",
-        "yaxis": f"y{k}",
+        "xaxis": f"x{_mark(k)}",
+        "yaxis": f"y{_mark(k)}",
         "x": list(panel.coreset_ratios),
         "y": list(panel.prune_rates),
         "xgap": 2,

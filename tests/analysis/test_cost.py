@@ -39,6 +39,20 @@ def test_points_without_flops_have_no_front() -> None:
     assert found["n"].tolist() == [2]
 
 
+def test_a_schedule_shares_the_front_with_its_baselines() -> None:
+    rows = grid({(0.0, 1.0): [0.9]}, flops_relative=1.0)
+    rows += [run(0.0, 0.1, 0, y, select_every=r, flops_relative=0.1) for r, y in ((5, 0.95), (10, 0.8))]
+    found = points(table(rows)).set_index("mean")["front"]
+    assert found.to_dict() == {0.9: False, 0.95: True, 0.8: False}
+
+
+def test_experiments_have_fronts_of_their_own() -> None:
+    rows = grid({(0.0, 1.0): [0.9]}, flops_relative=1.0) + grid({(0.0, 1.0): [0.5]}, flops_relative=1.0, model="cnn")
+    found = points(table(rows))
+    assert found["front"].all()
+    assert set(found["experiment"]) == {"digits, mlp", "digits, cnn"}
+
+
 def test_totals() -> None:
     found = totals(realistic()).set_index("status")
     assert found.loc["all", "runs"] == found.loc["finished", "runs"] + found.loc["failed", "runs"]

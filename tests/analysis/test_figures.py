@@ -120,7 +120,8 @@ def test_no_text_is_small_and_none_leaves_the_figure() -> None:
             assert text.get_fontsize() >= 8
         for text in figure.texts:
             box = text.get_window_extent()
-            assert box.x0 >= 0 and box.x1 <= frame.x1 and box.y0 >= 0 and box.y1 <= frame.y1, text.get_text()
+            assert 0 <= box.x0 < box.x1 <= frame.x1, text.get_text()
+            assert 0 <= box.y0 < box.y1 <= frame.y1, text.get_text()
 
 
 def test_texts_of_a_cell() -> None:

@@ -68,8 +68,11 @@ def test_headline_numbers_are_flat_and_finite(written: report.Analysis) -> None:
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    small = table(
+        grid({(0.0, 1.0): [0.9, 0.8], (0.5, 1.0): [0.8, 0.7], (0.0, 0.1): [0.7, 0.5], (0.5, 0.1): [0.5, 0.4]})
+    )
     pages = []
-    for name, runs in (("a", realistic(1)), ("b", realistic(1).sample(frac=1, random_state=0))):
+    for name, runs in (("a", small), ("b", small.sample(frac=1, random_state=0))):
         (tmp_path / name / "sweep").mkdir(parents=True)
         done = report.write(report.analyze(write(tmp_path / name / "sweep", runs)), "swast analyze sweep")
         pages.append({p.relative_to(done.folder): p.read_bytes() for p in done.files})

@@ -64,7 +64,7 @@ def test_any_metric_and_a_wrong_one() -> None:
         surface(realistic(), "speed")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(order=st.randoms(use_true_random=False))
 def test_row_order_does_not_matter(order) -> None:  # noqa: ANN001
     runs = realistic(seeds=2)

@@ -83,14 +83,14 @@ def test_welch_of_bliss_is_the_delta_method() -> None:
     y = noisy(6)
     row = one(synergy(table(grid(y))), "bliss")
     scale = y[0.0, 1.0].mean() - 0.1
-    joint, prune, core = ((y[c] - 0.1) / scale for c in ((0.5, 0.2), (0.5, 1.0), (0.0, 0.2)))
-    parts = (
-        np.array([joint.var(ddof=1), core.mean() ** 2 * prune.var(ddof=1), prune.mean() ** 2 * core.var(ddof=1)]) / 6
-    )
+    joint, prune, core, dense = ((y[c] - 0.1) / scale for c in ((0.5, 0.2), (0.5, 1.0), (0.0, 0.2), (0.0, 1.0)))
+    by_dense = 2 * prune.mean() * core.mean() - joint.mean()
+    slopes = np.array([1, core.mean(), prune.mean(), by_dense])
+    parts = slopes**2 * [x.var(ddof=1) / 6 for x in (joint, prune, core, dense)]
     df = parts.sum() ** 2 / (parts**2 / 5).sum()
     half = stats.t.ppf(0.975, df) * np.sqrt(parts.sum())
     centre = joint.mean() - prune.mean() * core.mean()
-    assert (row["welch_lo"], row["welch_hi"]) == pytest.approx((centre - half, centre + half), abs=1e-9)
+    assert (row["welch_lo"], row["welch_hi"]) == pytest.approx((centre - half, centre + half), abs=1e-7)
 
 
 def test_sign_flip_from_ten_seeds() -> None:
@@ -131,25 +131,29 @@ def test_one_family_is_a_measure_and_a_preservation() -> None:
     assert (found["significant"] == (found["q"] < 0.05)).all()
 
 
+NULLS = {
+    "gain_over_coreset": (0.9, 0.8, 0.8),
+    "gain_over_pruning": (0.8, 0.9, 0.8),
+    "hsa": (0.9, 0.5, 0.9),  # its least favourable null: one single as good, the other far worse
+    "additive": (0.7, 0.7, 0.5),
+    "bliss": (0.7, 0.7, 0.1 + 0.6**2 / 0.8),
+}
+
+
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-@pytest.mark.parametrize("measure", list(MEASURES))
+@pytest.mark.parametrize("measure", list(NULLS))
 def test_type_one_error(measure: str, seeds: int) -> None:
-    """2 500 joint cells without effect, of 2 500 models; hsa at its least favourable null."""
-    rng, models = np.random.default_rng(seeds), 2_500
-    pruned, cored = (0.9, 0.5) if measure == "hsa" else (0.9, 0.9)
-    if measure in ("additive", "bliss"):
-        pruned, cored = 0.7, 0.7
-    joint = {"additive": 0.5, "bliss": 0.1 + 0.6**2 / 0.8}.get(measure, 0.9)
+    """One joint cell without effect in each of 3 000 models."""
+    models, rng = 3_000, np.random.default_rng(seeds)
+    pruned, cored, joint = NULLS[measure]
     means = {(0.0, 1.0): 0.9, (0.5, 1.0): pruned, (0.0, 0.2): cored, (0.5, 0.2): joint}
-    parts = []
-    for (p, ratio), mean in means.items():
-        base = pd.DataFrame([run(p, ratio, s, 0.5) for s in range(seeds)])
-        part = pd.concat([base] * models, ignore_index=True)
-        part["model"] = np.repeat([f"m{k}" for k in range(models)], seeds)
-        parts.append(part.assign(accuracy_test=mean + rng.normal(0, 0.005, len(part))))
-    found = synergy(table(pd.concat(parts).to_dict("records"))).query("measure == @measure")
-    assert len(found) == models
-    assert (found["p"] < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+    base = pd.DataFrame([run(p, ratio, s, y) for (p, ratio), y in means.items() for s in range(seeds)])
+    runs = pd.concat([base] * models, ignore_index=True)
+    runs["model"] = np.repeat([f"m{k}" for k in range(models)], len(base))
+    runs["accuracy_test"] += rng.normal(0, 0.005, len(runs))
+    p = synergy(runs.assign(cell_id=np.arange(len(runs)).astype(str))).query("measure == @measure")["p"]
+    assert len(p) == models
+    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.01)
 
 
 def test_missing_controls_name_the_cells_to_add() -> None:
@@ -205,7 +209,7 @@ def test_the_collapse_is_seen_and_preservation_cures_it() -> None:
     assert value.drop(("el2n (balanced=False)", "none")).abs().max() < 0.1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(order=st.randoms(use_true_random=False))
 def test_rows_in_any_order_seeds_by_any_name(order) -> None:  # noqa: ANN001
     runs = realistic(seeds=3)

@@ -1,0 +1,34 @@
+"""Every figure of a report, encoded."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures import frontier, heatmap
+from analysis.figures.canvas import encode, shrink
+from analysis.panels import Heatmap
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure under its file name: print quality, vector, and a small PNG for the page."""
+
+    name: str
+    png: bytes
+    svg: bytes
+    preview: bytes
+
+
+def drawn(maps: Iterable[Heatmap], fronts: Iterable[tuple[str, str, pd.DataFrame]]) -> Iterator[Drawn]:
+    """The heat maps, then the fronts (name, label, points), one at a time."""
+    for info in maps:
+        yield _encoded(info.name, heatmap.draw(info))
+    for name, label, points in fronts:
+        yield _encoded(name, frontier.draw(points, label))
+
+
+def _encoded(name: str, figure: Figure) -> Drawn:
+    png = encode(figure, "png")
+    return Drawn(name, png, encode(figure, "svg"), shrink(png))

@@ -1,0 +1,193 @@
+"""What a sweep would run: wanted minus finished, and what that costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from core.config import CellConfig, as_dict
+from core.data import Facts, Source
+from sweeps.cells import Cell, expand, joint
+from sweeps.costs import Cost, cost, epochs_of, updates_after_switch
+from sweeps.spec import SpecError, SweepSpec
+
+FEW_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is foretold of one cell. ``updates``: mask updates from the first switch on, for joint cells."""
+
+    cost: Cost
+    updates: int | None
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One prune rate and coreset ratio: shares of dense training on all samples.
+
+    ``trained``: samples trained on, the real compute of a dense model. ``relative``: theoretical FLOP with selection,
+    ``None`` where torch is absent. ``paper``: alpha (1 - p), as the paper counts.
+    """
+
+    prune_rate: float
+    coreset_ratio: float
+    trained: float
+    relative: float | None
+    paper: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's cells with their forecasts, in one order; ``finished`` are ids of cells that need not run again."""
+
+    name: str
+    listed: int
+    cells: tuple[Cell, ...]
+    forecasts: tuple[Forecast, ...]
+    finished: frozenset[str]
+    points: tuple[GridPoint, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def to_do(self) -> tuple[Cell, ...]:
+        """The cells that are not finished."""
+        return tuple(cell for cell in self.cells if cell.cell_id not in self.finished)
+
+    @property
+    def added(self) -> int:
+        """Baselines that the grid does not list."""
+        return sum(cell.added for cell in self.cells)
+
+    @property
+    def total(self) -> Cost:
+        """The cost of all cells, each run alone."""
+        return sum((forecast.cost for forecast in self.forecasts), start=Cost())
+
+    @property
+    def remaining(self) -> Cost:
+        """The cost of what is to do."""
+        pairs = zip(self.cells, self.forecasts, strict=True)
+        return sum((forecast.cost for cell, forecast in pairs if cell.cell_id not in self.finished), start=Cost())
+
+    @property
+    def least_updates(self) -> int | None:
+        """The fewest mask updates that a joint cell has from its first switch on."""
+        return min((f.updates for f in self.forecasts if f.updates is not None), default=None)
+
+    def work(self, cell_ids: Iterable[str]) -> dict[str, float]:
+        """What each of these cells weighs in an estimate of time: its dense FLOP, or its samples without torch."""
+        costs = {cell.cell_id: forecast.cost for cell, forecast in zip(self.cells, self.forecasts, strict=True)}
+        return {i: float(costs[i].samples) if costs[i].dense is None else costs[i].dense for i in cell_ids}
+
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """What to tell a person: labels and values."""
+        remaining = self.remaining
+        updates = "no joint cell" if self.least_updates is None else f"{self.least_updates} at least"
+        return (
+            ("sweep", self.name),
+            ("cells", f"{self.listed} listed, {len(self.cells)} distinct ({self.added} baselines added)"),
+            ("to do", f"{len(self.to_do)} ({len(self.cells) - len(self.to_do)} finished)"),
+            ("epochs", f"{remaining.epochs:,}"),
+            ("samples trained", f"{remaining.samples:,}"),
+            ("samples trained, share of dense training", self._shares()),
+            ("dense compute", _flop(remaining.dense)),
+            ("theoretical compute", _flop(remaining.sparse)),
+            ("mask updates after the first switch", updates),
+        )
+
+    def _shares(self) -> str:
+        """Larger than alpha: the epochs before the first selection train on everything."""
+        shares = {point.coreset_ratio: point.trained for point in self.points if point.coreset_ratio < 1}
+        return ", ".join(f"{share:.3f} at α = {ratio:g}" for ratio, share in shares.items()) or "1.000"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as plain data, for JSON."""
+        return {
+            "name": self.name,
+            "listed": self.listed,
+            "distinct": len(self.cells),
+            "added": self.added,
+            "finished": sorted(self.finished),
+            "to_do": [cell.cell_id for cell in self.to_do],
+            "total": asdict(self.total),
+            "remaining": asdict(self.remaining),
+            "least_updates": self.least_updates,
+            "points": [asdict(point) for point in self.points],
+            "warnings": list(self.warnings),
+            "cells": {cell.cell_id: as_dict(cell.config) for cell in self.cells},
+        }
+
+
+def make_plan(spec: SweepSpec, finished: Set[str] = frozenset()) -> Plan:
+    """The plan of a sweep of which the cells with ids in ``finished`` are done.
+
+    Raises ``SpecError`` when a model cannot take the data set's images.
+    """
+    expanded = expand(spec)
+    configs = [cell.config for cell in expanded.cells]
+    facts = {source: source.facts() for source in {config.data for config in configs}}
+    known: dict[CellConfig, Forecast] = {}
+    forecasts = tuple(_forecast(config, facts, known) for config in configs)
+    return Plan(
+        name=spec.name,
+        listed=expanded.listed,
+        cells=expanded.cells,
+        forecasts=forecasts,
+        finished=frozenset(cell.cell_id for cell in expanded.cells) & frozenset(finished),
+        points=_points(configs, forecasts, facts),
+        warnings=tuple(_warnings(spec, configs, forecasts)),
+    )
+
+
+def _forecast(config: CellConfig, facts: Mapping[Source, Facts], known: dict[CellConfig, Forecast]) -> Forecast:
+    """Cells that differ in their seed alone cost the same."""
+    config = replace(config, seed=0)
+    if config not in known:
+        of_data = facts[config.data]
+        epochs = epochs_of(config, of_data.train_size)
+        try:
+            known[config] = Forecast(cost(config, of_data, epochs), updates_after_switch(config, epochs))
+        except ValueError as error:
+            raise SpecError(f"model {config.model.name} on {config.data.name}: {error}") from error
+    return known[config]
+
+
+def _points(
+    configs: list[CellConfig], forecasts: tuple[Forecast, ...], facts: Mapping[Source, Facts]
+) -> tuple[GridPoint, ...]:
+    """One per prune rate and coreset ratio; its first cell stands for all, whatever their methods and scope."""
+    points: dict[tuple[float, float], GridPoint] = {}
+    for config, forecast in zip(configs, forecasts, strict=True):
+        at, spent = (config.prune_rate, config.coreset_ratio), forecast.cost
+        if at not in points:
+            trained = spent.samples / (facts[config.data].train_size * config.epochs)
+            relative = spent.sparse / spent.full if spent.sparse is not None and spent.full else None
+            points[at] = GridPoint(*at, trained, relative, config.coreset_ratio * (1 - config.prune_rate))
+    return tuple(points[at] for at in sorted(points, key=lambda at: (at[0], -at[1])))
+
+
+def _warnings(spec: SweepSpec, configs: list[CellConfig], forecasts: tuple[Forecast, ...]) -> Iterator[str]:
+    still = sum(forecast.updates == 0 for forecast in forecasts)
+    if still:
+        yield (
+            f"{still} of {sum(map(joint, configs))} joint cells have no mask update after their first selection, so "
+            "nothing can be lost twice in them: lower pruner.update_every, raise pruner.stop or select earlier"
+        )
+    seeds = min(Counter(replace(config, seed=0) for config in configs).values())
+    if seeds < FEW_SEEDS:
+        number = "1 seed" if seeds == 1 else f"{seeds} seeds"
+        yield f"some cells have {number} only: intervals need {FEW_SEEDS} or more, add values to axes.seed"
+    if not spec.baselines and any(map(joint, configs)):
+        yield "baselines: false, so gains and synergies are undefined for joint cells whose baselines are not listed"
+
+
+def _flop(flop: float | None) -> str:
+    if flop is None:
+        return "unknown without torch"
+    for size, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+        if flop >= size:
+            return f"{flop / size:,.0f} {unit}" if flop >= 100 * size else f"{flop / size:.3g} {unit}"
+    return f"{flop:.0f} FLOP"
