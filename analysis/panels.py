@@ -16,7 +16,6 @@ from analysis.synergy import MEASURES, Measure
 VARIANTS = ["pruner", "selector", "preservation"]
 COLOURED, CONTROL = "coloured", "control"
 MISSING, FAILED, UNDEFINED = "missing", "failed", "undefined"
-CROSSED = (MISSING, FAILED, UNDEFINED)
 _ORDER = {"none": 0, "selective": 1, "complete": 2}
 
 
@@ -230,7 +229,7 @@ def _holes(panels: tuple[Panel, ...]) -> str:
         UNDEFINED: "without controls",
     }
     counts = [f"{sum(p.count(s) for p in panels)} {said}" for s, said in words.items()]
-    return "Crossed cells: " + ", ".join(counts) + "."
+    return "Cells without a number: " + ", ".join(counts) + "."
 
 
 def _percent(values: pd.Series) -> pd.Series:

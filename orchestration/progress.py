@@ -28,7 +28,7 @@ class Progress:
         self._work = work
         self._already = already_done
         self._console = console
-        self._live = Live(get_renderable=self.table, console=console, refresh_per_second=4, transient=True)
+        self._live: Live | None = None
         self._started = time.monotonic()
         self._last_line = self._started
         self._lock = threading.Lock()
@@ -38,11 +38,13 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
+            self._live = Live(get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
         self._console.print(self.line())
 
     def started(self, cell_id: str) -> None:

@@ -198,11 +198,12 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], train_size:
     for t, epoch in enumerate(epochs, start=1):
         trained[epoch.position] += epoch.samples
         with_dense_gradient[epoch.position] += _dense_gradient_samples(cell, epoch)
-        scored[epoch.position] += _scored(cell, t, epoch, train_size)
+        # Whoever selects sees the mask of the epoch before.
+        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, train_size)
     ledger = Ledger()
-    for position, samples in trained.items():
+    for position in trained:
         density = densities(cell, net, position)
-        ledger += training_flops(net.layers, samples, density, with_dense_gradient[position])
+        ledger += training_flops(net.layers, trained[position], density, with_dense_gradient[position])
         ledger += scoring_flops(net.layers, scored[position], density)
     return ledger
 

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias, cast
 import yaml
 
 Path: TypeAlias = tuple[str | int, ...]
-Place: TypeAlias = Callable[[yaml.Node], str]
+Place: TypeAlias = Callable[[Any], str]
+"""From a mark of PyYAML, or ``None``, to what errors call the place."""
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -59,13 +60,13 @@ def show(value: Any) -> str:
 
 def write(data: Mapping[str, Any]) -> str:
     """``data`` as YAML that ``read`` turns back into the same data."""
-    return yaml.dump(data, Dumper=GridDumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(data, Dumper=GridDumper, sort_keys=False, width=120)
 
 
 def read(text: str, file: str) -> Document:
     """Parse a whole grid file. Raises ``SpecError``."""
     places: dict[Path, str] = {}
-    data = _parse(text, file, places, lambda node: f"{file}, line {node.start_mark.line + 1}")
+    data = _parse(text, places, lambda mark: f"{file}, line {mark.line + 1}" if mark else file)
     if not isinstance(data, dict):
         raise SpecError(f"{file}: a grid file is a mapping of keys to values, not {show(data)}")
     return Document(file, data, places)
@@ -73,20 +74,19 @@ def read(text: str, file: str) -> Document:
 
 def read_value(text: str, origin: str) -> Any:
     """Parse the value of a ``--set``; ``origin`` names it in errors. Raises ``SpecError``."""
-    return _parse(text, origin, {}, lambda _: origin)
+    return _parse(text, {}, lambda _: origin)
 
 
-def _parse(text: str, file: str, places: dict[Path, str], place: Place) -> Any:
+def _parse(text: str, places: dict[Path, str], place: Place) -> Any:
     if len(text.encode()) > MAX_BYTES:
-        raise SpecError(f"{file}: {len(text.encode())} bytes are too many for a grid file; at most {MAX_BYTES}")
+        raise SpecError(f"{place(None)}: {len(text.encode())} bytes are too many for a grid file; at most {MAX_BYTES}")
     try:
         node = yaml.compose(text, Loader=_Loader)
         return None if node is None else _Builder(place, places).build(node, ())
     except yaml.MarkedYAMLError as error:
-        line = f"{file}, line {error.problem_mark.line + 1}" if error.problem_mark else file
-        raise SpecError(f"{line}: not valid YAML: {error.problem}") from None
+        raise SpecError(f"{place(error.problem_mark)}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise SpecError(f"{place(None)}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 # YAML 1.2's core schema. YAML 1.1, PyYAML's own, reads 1e-3 as text, and on, off, yes and no as flags.
@@ -140,7 +140,7 @@ class _Builder:
     places: dict[Path, str]
 
     def build(self, node: yaml.Node, path: Path) -> Any:
-        self.places[path] = self.place(node)
+        self.places[path] = self.place(node.start_mark)
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node.value, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -148,18 +148,18 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and node.tag.removeprefix(_TAG) in _SCALARS:
             return self._scalar(node)
         tag = node.tag.replace(_TAG, "!!")
-        raise SpecError(f"{self.place(node)}: the tag {tag} is not allowed; write plain values")
+        raise SpecError(f"{self.place(node.start_mark)}: the tag {tag} is not allowed; write plain values")
 
     def _mapping(self, pairs: Iterable[tuple[yaml.Node, yaml.Node]], path: Path) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key, value in pairs:
             if not isinstance(key, yaml.ScalarNode):
-                raise SpecError(f"{self.place(key)}: a key must be text, not a list or a mapping")
+                raise SpecError(f"{self.place(key.start_mark)}: a key must be text, not a list or a mapping")
             if key.value in data:
                 first = self.places[(*path, key.value)]
-                raise SpecError(f"{self.place(key)}: {key.value} is given twice, first in {first}; keep one")
+                raise SpecError(f"{self.place(key.start_mark)}: {key.value} is given twice, first in {first}; keep one")
             data[key.value] = self.build(value, (*path, key.value))
-            self.places[(*path, key.value)] = self.place(key)
+            self.places[(*path, key.value)] = self.place(key.start_mark)
         return data
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
@@ -167,7 +167,9 @@ class _Builder:
             return _SCALARS[node.tag.removeprefix(_TAG)](node.value)
         except (ValueError, KeyError):
             shown = show(node.value)
-            raise SpecError(f"{self.place(node)}: {shown} cannot be read as {node.tag.replace(_TAG, '!!')}") from None
+            raise SpecError(
+                f"{self.place(node.start_mark)}: {shown} cannot be read as {node.tag.replace(_TAG, '!!')}"
+            ) from None
 
 
 _SCALARS: Mapping[str, Callable[[str], Any]] = {

@@ -39,7 +39,7 @@ def explain(error: ValidationError, data: Any, root: Any, prefix: Path = ()) -> 
 
     ``root`` is the type that ``data`` was validated against; ``prefix`` comes before the key in the sentence.
     """
-    problems = [(_path(detail["loc"], data), detail) for detail in error.errors()]
+    problems = [(_path(detail, data), detail) for detail in error.errors()]
     # In a union every member complains. The deepest complaint is about what was meant; those at one place are
     # alternatives.
     depth = max(len(path) for path, _ in problems)
@@ -89,17 +89,15 @@ def _allowed(detail: ErrorDetails, classes: list[type]) -> str:
     return _ALLOWED[kind].format(**values) if kind in _ALLOWED else detail["msg"]
 
 
-def _path(loc: tuple[int | str, ...], data: Any) -> Path:
-    """``loc`` without the tags of unions, which are no keys of ``data``; a missing key stays at the end."""
+def _path(detail: ErrorDetails, data: Any) -> Path:
+    """Where in ``data`` the problem is: its location without the tags of unions, which are no keys there."""
     path: list[int | str] = []
-    for place, part in enumerate(loc):
-        if isinstance(data, Mapping) and (part in data or place == len(loc) - 1):
+    for part in detail["loc"]:
+        if part in data if isinstance(data, Mapping) else isinstance(data, list) and isinstance(part, int):
             path.append(part)
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int):
-            path.append(part)
-            data = data[part]
-    return tuple(path)
+            data = _value_at(data, (part,))
+    missing = detail["loc"][-1:] if detail["type"] == "missing" else ()
+    return (*path, *missing)
 
 
 def _value_at(data: Any, path: Path) -> Any:

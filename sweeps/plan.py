@@ -80,7 +80,7 @@ class Plan:
     def work(self, cell_ids: Iterable[str]) -> dict[str, float]:
         """What each of these cells weighs in an estimate of time: its dense FLOP, or its samples without torch."""
         costs = {cell.cell_id: forecast.cost for cell, forecast in zip(self.cells, self.forecasts, strict=True)}
-        return {i: float(costs[i].samples) if costs[i].dense is None else costs[i].dense for i in cell_ids}
+        return {cell_id: float(costs[cell_id].dense or costs[cell_id].samples) for cell_id in cell_ids}
 
     def rows(self) -> tuple[tuple[str, str], ...]:
         """What to tell a person: labels and values."""

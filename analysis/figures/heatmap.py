@@ -1,5 +1,7 @@
 """Small multiples of heat maps with one colour scale: accuracy, or a measure of synergy."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps, patheffects, rc_context
 from matplotlib.axes import Axes
@@ -10,12 +12,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.figures.canvas import LARGE, NORMAL, SMALL, new_figure, wrap
-from analysis.panels import COLOURED, CONTROL, CROSSED, FAILED, MISSING, Heatmap, Panel
+from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, UNDEFINED, Heatmap, Panel
 
 CELL_WIDTH, CELL_HEIGHT = 0.76, 0.52
 LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.15, 0.62, 0.5
-GREY, CROSS = "#ececec", {MISSING: "#9a9a9a", FAILED: "#111111", "undefined": "#9a9a9a"}
-HATCH = "////"
+GREY, HATCH = "#ececec", "////"
+# Colour, diagonals (of a unit cell), marker in the legend, and words of a cell without a number.
+Stroke = tuple[tuple[float, float], tuple[float, float]]
+FALLING: Stroke = ((0.1, 0.9), (0.12, 0.88))
+RISING: Stroke = ((0.1, 0.9), (0.88, 0.12))
+MARKS: dict[str, tuple[str, tuple[Stroke, ...], Any, str]] = {
+    FAILED: ("#111111", (FALLING, RISING), "x", "failed or stopped"),
+    MISSING: ("#9a9a9a", (FALLING, RISING), "x", "missing"),
+    UNDEFINED: ("#9a9a9a", (RISING,), (2, 2, -45), "without controls"),
+}
 
 
 def draw(info: Heatmap) -> Figure:
@@ -23,13 +33,13 @@ def draw(info: Heatmap) -> Figure:
     rows, columns = len(info.rows), len(info.columns)
     wide = CELL_WIDTH * max(len(p.coreset_ratios) for p in info.panels)
     high = CELL_HEIGHT * max(len(p.prune_rates) for p in info.panels)
-    width = max(LEFT + RIGHT + columns * wide + (columns - 1) * GAP_X, 6.0)
+    width = max(LEFT + RIGHT + columns * wide + (columns - 1) * GAP_X, 6.4)
     caption = wrap(info.caption, width - 0.5)
     title = wrap(f"{info.title} · {info.experiment}", width - 0.5, 1.15 * LARGE)
     subtitle = wrap(info.subtitle, width - 0.5, NORMAL)
     lines = title.count("\n") + 1, subtitle.count("\n") + 1
     top = 0.62 + 0.2 * lines[0] + 0.18 * lines[1]
-    bottom = 1.15 + 0.16 * (caption.count("\n") + 1)
+    bottom = 1.2 + 0.16 * (caption.count("\n") + 1)
     height = top + bottom + rows * high + (rows - 1) * GAP_Y
     figure = new_figure(width, height)
     colours, norm = _scale(info)
@@ -44,9 +54,9 @@ def draw(info: Heatmap) -> Figure:
     below = 1 - (0.2 + 0.2 * lines[0]) / height
     figure.text(0.25 / width, below, subtitle, size=NORMAL, va="top")
     figure.text(0.25 / width, 0.12 / height, caption, size=SMALL, va="bottom", linespacing=1.25)
-    _legend(figure, info, (bottom - 0.72) / height)
-    tall = min(rows * high + (rows - 1) * GAP_Y, 3.6)
-    bar = figure.add_axes(((width - RIGHT + 0.3) / width, (height - top - tall) / height, 0.16 / width, tall / height))
+    _legend(figure, info, (bottom - 0.95) / height)
+    right, tall = LEFT + columns * (wide + GAP_X) - GAP_X + 0.3, min(rows * (high + GAP_Y) - GAP_Y, 3.6)
+    bar = figure.add_axes((right / width, (height - top - tall) / height, 0.16 / width, tall / height))
     figure.colorbar(ScalarMappable(norm, colours), cax=bar)
     bar.tick_params(labelsize=SMALL)
     bar.set_title("%" if info.unit == "%" else "points", size=SMALL, pad=6)
@@ -67,10 +77,10 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Colormap, norm: Normalize, di
         axes.add_patch(cell)
         if open_question:
             axes.add_patch(_hatched(j, i, _ink(face)))
-        if panel.state[i, j] in CROSSED:
-            colour = CROSS[str(panel.state[i, j])]
-            axes.add_line(Line2D((j + 0.1, j + 0.9), (i + 0.12, i + 0.88), color=colour))
-            axes.add_line(Line2D((j + 0.1, j + 0.9), (i + 0.88, i + 0.12), color=colour))
+        if panel.state[i, j] in MARKS:
+            colour, strokes, _, _ = MARKS[str(panel.state[i, j])]
+            for (x0, x1), (y0, y1) in strokes:
+                axes.add_line(Line2D((j + x0, j + x1), (i + y0, i + y1), color=colour))
         else:
             _write(axes, panel, i, j, face, diverging, halo=open_question)
     axes.axhline(1, color="black", linewidth=1)
@@ -126,7 +136,7 @@ def _label(axes: Axes, panel: Panel, named: bool, first: bool, last: bool) -> No
 
 
 def _legend(figure: Figure, info: Heatmap, y: float) -> None:
-    """One row of marks, only those that occur."""
+    """Marks that occur, right above the caption."""
     states = {s for p in info.panels for s in np.unique(p.state)}
     marks: list[Patch | Line2D] = []
     if any(((p.state == COLOURED) & ~p.significant).any() for p in info.panels):
@@ -134,29 +144,11 @@ def _legend(figure: Figure, info: Heatmap, y: float) -> None:
         marks.append(patch)
     if CONTROL in states:
         marks.append(Patch(facecolor=GREY, edgecolor="#777777", label="single treatment, %"))
-    words = {FAILED: "failed or stopped", MISSING: "missing", "undefined": "without controls"}
-    for state, said in words.items():
+    look: dict[str, Any] = {"markersize": 9, "markeredgewidth": 1.6, "linestyle": ""}
+    for state, (colour, _, marker, said) in MARKS.items():
         if state in states:
-            colour = CROSS[state]
-            marks.append(
-                Line2D(
-                    [],
-                    [],
-                    color=colour,
-                    marker="x",
-                    markersize=9,
-                    markeredgewidth=1.6,
-                    linestyle="",
-                    label=said,
-                )
-            )
-    if marks:
-        figure.legend(
-            handles=marks,
-            loc="upper left",
-            bbox_to_anchor=(0.15 / figure.get_figwidth(), y),
-            ncols=len(marks),
-            frameon=False,
-            fontsize=SMALL,
-            handlelength=1.6,
-        )
+            marks.append(Line2D([], [], color=colour, marker=marker, label=said, **look))
+    left = 0.15 / figure.get_figwidth()
+    columns = len(marks) if figure.get_figwidth() > 8 else 3
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, y), "ncols": columns, "borderaxespad": 0.2}
+    figure.legend(handles=marks, frameon=False, fontsize=SMALL, handlelength=1.6, **place)

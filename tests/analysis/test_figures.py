@@ -102,7 +102,9 @@ def test_hatches_and_crosses_are_drawn() -> None:
     shown = [axes for axes in figure.axes if axes.get_xlabel() or axes.get_title()][:4]
     hatched = sum(isinstance(p, Rectangle) and bool(p.get_hatch()) for axes in figure.axes for p in axes.patches)
     crossed = sum(
-        isinstance(a, Line2D) and len(a.get_xdata()) == 2 and a.get_color() in heatmap.CROSS.values()
+        isinstance(a, Line2D)
+        and len(a.get_xdata()) == 2
+        and a.get_color() in {mark[0] for mark in heatmap.MARKS.values()}
         for axes in figure.axes
         for a in axes.lines
     )

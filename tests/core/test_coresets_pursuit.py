@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+from torch import Tensor
 
 from core.coresets.gradmatch import GradMatch
 from core.coresets.inputs import error_of
 from core.coresets.pursuit import pursue
+from core.coresets.samples import Samples
 from tests.core.harness import samples
 
 Matrix = NDArray[np.float64]
@@ -100,12 +102,8 @@ def test_duplicates_without_a_ridge() -> None:
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_factored_gradients_are_the_explicit_ones(ridge: float) -> None:
     """GradMatch on factors equals the naive pursuit on the N x C(D+1) matrix that it never builds."""
-    data = samples(n=40, num_classes=1 + 2)
-    assert data.logits_NC is not None
-    assert data.features_ND is not None
-    error_NC = error_of(data.logits_NC, data.labels_N).double()
-    extended = torch.cat([data.features_ND.double(), torch.ones(40, 1, dtype=torch.float64)], 1)
-    explicit = torch.einsum("nc,nd->ncd", error_NC, extended).flatten(1)
+    data = samples(n=40, num_classes=3)
+    explicit = explicit_gradients(data)
     coreset = GradMatch(ridge=ridge).select(data, size=9, progress=0.5, rng=torch.Generator().manual_seed(0))
     assert coreset.weight_M is not None
     for label in range(3):
@@ -118,3 +116,28 @@ def test_factored_gradients_are_the_explicit_ones(ridge: float) -> None:
         order = rows.sort().indices.numpy()
         ratio = coreset.weight_M[chosen].double().numpy() / weights[order]
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+
+
+def test_batches_are_matched_by_their_summed_gradients() -> None:
+    """``per: batch`` picks and weighs as the naive pursuit does on explicit batch gradients, without a ridge."""
+    data = samples(n=40, num_classes=3)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    batches = order.split(4)
+    sums = torch.stack([explicit_gradients(data)[batch].sum(0) for batch in batches]).numpy()
+    chosen, weights = naive(sums, sums.sum(0), 4, 0.0)
+    selector = GradMatch(per="batch", batch_size=4)
+    coreset = selector.select(data, size=16, progress=0.5, rng=torch.Generator().manual_seed(0))
+    assert coreset.weight_M is not None
+    assert sorted(torch.cat([batches[j] for j in chosen]).tolist()) == coreset.index_M.tolist()
+    weight_N = torch.zeros(40).index_put((coreset.index_M,), coreset.weight_M)
+    ratio = np.array([float(weight_N[batches[j][0]]) for j in chosen]) / weights
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+
+
+def explicit_gradients(data: Samples) -> Tensor:
+    """Every sample's last-layer gradient (N x C(D+1)), float64."""
+    assert data.logits_NC is not None
+    assert data.features_ND is not None
+    error_NC = error_of(data.logits_NC, data.labels_N).double()
+    extended = torch.cat([data.features_ND.double(), torch.ones(len(error_NC), 1, dtype=torch.float64)], 1)
+    return torch.einsum("nc,nd->ncd", error_NC, extended).flatten(1)

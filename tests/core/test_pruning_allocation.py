@@ -83,3 +83,16 @@ def test_groups_have_their_own_rates() -> None:
     mask = keep_top((Group(("a",), 0.9), Group(("b",), 0.5)), scores, "global")
     assert kept(mask) == {"a": 10, "b": 50}
     assert density(mask) == 0.3
+
+
+def test_a_layer_that_would_gain_by_rounding_keeps_what_it_has() -> None:
+    # Sums 5 5 2 of 12. 4 weights: 1.67 1.67 .67, floors 1 1 0, then two of three equal remainders: 2 2 0.
+    # 3 weights: 1.25 1.25 .5: 1 1 1, the third layer would regrow. Within the mask: 1.5 and 1.5, so 2 1 0.
+    shapes = [(4, 1), (4, 1), (1, 1)]
+    assert erk(shapes, 4, [4, 4, 1]) == [2, 2, 0]
+    assert erk(shapes, 3, [4, 4, 1]) == [1, 1, 1]
+    scores = {str(i): torch.ones(shape) for i, shape in enumerate(shapes)}
+    four = keep_top((Group(tuple(scores), 5 / 9),), scores, "erk")
+    three = keep_top((Group(tuple(scores), 6 / 9),), scores, "erk", within=four)
+    assert list(kept(four).values()) == [2, 2, 0]
+    assert list(kept(three).values()) == [2, 1, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -175,3 +176,37 @@ def test_updates_follow_the_interval() -> None:
     # R = 2, 3 steps per epoch: two updates in epochs 2 and 3, after 3 and 6 steps.
     due = [(e, i) for e in (2, 3) for i in range(3) if step(pruner, replace(view, moment=moment(e, i))) is not None]
     assert due == [(2, 2), (3, 2)]
+
+
+def test_a_grown_weight_that_is_still_zero_counts_as_kept() -> None:
+    # Kept: 5 0 3 0; one of four is dropped. The zero of the lower index among the kept stays, not the pruned first one.
+    weights = torch.tensor([0.0, 5.0, 0.0, 3.0, 0.0, 0.0])
+    gradient = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    view = view_of(weights, rate=0.5, now=moment(1, 1), mask=mask_of("011110"), gradient=gradient)
+    assert step(RigL(drop_fraction=0.25, update_every=1), view) == "011101"
+
+
+def test_probmask_follows_adam_with_a_cosine() -> None:
+    pruner, draw = ProbMask(), torch.Generator().manual_seed(0)
+    view = view_of(torch.ones(5), rate=0.0, now=moment(1))
+    state = {**pruner.init(view)[0], "score/w": torch.full((5,), 0.5)}
+    theirs = torch.full((5,), 0.5, requires_grad=True)
+    adam = torch.optim.Adam([theirs], lr=6e-3)
+    for epoch in range(1, 5):
+        for i in range(3):
+            gradient = torch.randn(5, generator=draw)
+            state["score/w"].grad, theirs.grad = gradient, gradient.clone()
+            # Epochs of 8: 6e-3 (1 + cos(pi (epoch - 1) / 8)) / 2.
+            adam.param_groups[0]["lr"] = 3e-3 * (1 + math.cos(math.pi * (epoch - 1) / 8))
+            adam.step()
+            state = dict(pruner.step(state, replace(view, moment=moment(epoch, i)))[0])
+    torch.testing.assert_close(state["score/w"], theirs.detach())
+
+
+def test_probmask_sharpens_with_time() -> None:
+    # Epoch 5 of 8, progress 1/2: T = 1 / .515 multiplies the logit of the draw.
+    masked = ProbMask().forward_weights(
+        {"score/w": torch.full((3,), 0.5)}, {"w": torch.ones(3)}, moment(5), torch.Generator().manual_seed(7)
+    )
+    draws = torch.rand(3, generator=torch.Generator().manual_seed(7))
+    torch.testing.assert_close(masked["w"].detach(), (draws.logit() / 0.515).sigmoid())

@@ -1,0 +1,137 @@
+"""From listed to distinct cells."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config import CellConfig, canonical, cell_id
+from core.pruning import PRUNERS
+from sweeps.cells import applies, baselines, difference, expand, joint, swept_fields
+from sweeps.spec import SweepSpec, load, parse
+from tests.sweeps.grid import CELLS, GRID, el2n, gmp, rigl
+
+
+def spec_of(cells: list[CellConfig], *, baselines: bool = True) -> SweepSpec:
+    return replace(parse("name: x"), listed=tuple(cells), baselines=baselines)
+
+
+@pytest.mark.parametrize(("grid", "listed", "distinct"), [("quickstart", 240, 195), ("bench", 120, 105)])
+def test_counts_of_the_shipped_grids(grid: str, listed: int, distinct: int) -> None:
+    cells = expand(load(f"sweeps/grids/{grid}.yaml"))
+    assert (cells.listed, len(cells.cells)) == (listed, distinct)
+    assert not any(cell.added for cell in cells.cells)
+
+
+def test_cells_that_train_alike_are_one_and_counted() -> None:
+    cells = expand(parse(GRID, overrides=["axes.selector=[el2n, random]", "axes.seed=[0]"])).cells
+    merged = {(c.config.prune_rate, c.config.coreset_ratio, c.config.selector.name): c.listed for c in cells}
+    assert merged == {
+        (0.0, 1.0, "none"): 2,
+        (0.0, 0.1, "el2n"): 1,
+        (0.0, 0.1, "random"): 1,
+        (0.5, 1.0, "none"): 2,
+        (0.5, 0.1, "el2n"): 1,
+        (0.5, 0.1, "random"): 1,
+    }
+
+
+def test_a_joint_cell_brings_its_baselines() -> None:
+    told = ["axes.prune_rate=[0.5]", "axes.coreset_ratio=[0.1]", "axes.preservation=[complete]", "axes.seed=[4]"]
+    one, *rest = expand(parse(GRID, overrides=told)).cells
+    assert (one.listed, one.added) == (1, False)
+    assert [(c.added, c.config.prune_rate, c.config.coreset_ratio, c.config.selector.name) for c in rest] == [
+        (True, 0.0, 1.0, "none"),
+        (True, 0.5, 1.0, "none"),
+        (True, 0.0, 0.1, "el2n"),
+    ]
+    assert {(c.config.preservation.name, c.config.seed) for c in rest} == {("none", 4)}
+    assert len(expand(parse(GRID, overrides=[*told, "baselines=false"])).cells) == 1
+
+
+def test_pruning_the_classifier_alone_is_joint_and_its_baseline_is_not() -> None:
+    cell = CellConfig(fc_prune_rate=0.9, pruner=rigl(), coreset_ratio=0.1, selector=el2n())
+    assert joint(cell)
+    assert [joint(control) for control in baselines(cell)] == [False, False, False]
+
+
+def test_a_coreset_only_cell_keeps_its_preservation_as_a_cell_of_its_own() -> None:
+    told = ["axes.prune_rate=[0]", "axes.coreset_ratio=[0.1]", "axes.preservation=[none, complete]"]
+    assert len(expand(parse(GRID, overrides=told)).cells) == 4
+
+
+def test_prune_only_is_one_cell_for_all_coreset_sizes_although_gmp_starts_at_the_first_selection() -> None:
+    common = {"pruner": gmp(), "prune_rate": 0.5, "selector": el2n(), "epochs": 300}
+    controls = {baselines(CellConfig(coreset_ratio=ratio, **common))[1] for ratio in (0.1, 0.05)}  # type: ignore[arg-type]
+    assert len(controls) == 1
+
+
+@given(st.lists(CELLS, max_size=12, unique=True))
+def test_expansion(listed: list[CellConfig]) -> None:
+    cells = expand(spec_of(listed))
+    configs = [cell.config for cell in cells.cells]
+    assert cells.listed == len(listed) == sum(cell.listed for cell in cells.cells)
+    assert len(set(configs)) == len(configs) == len({cell.cell_id for cell in cells.cells})
+    assert all(
+        canonical(config) == config and cell_id(config) == cell.cell_id
+        for config, cell in zip(configs, cells.cells, strict=True)
+    )
+    assert {canonical(cell) for cell in listed} <= set(configs)
+    for cell in listed:
+        assert not joint(cell) or set(baselines(cell)) <= set(configs)
+    # What is expanded is closed: expanding it again adds nothing but what an open warm-up leaves to decide.
+    fixed = [config for config in configs if config.pruner.name != "gmp"]
+    assert {cell.config for cell in expand(spec_of(fixed)).cells} <= set(configs)
+
+
+@given(CELLS)
+def test_a_field_that_does_not_apply_has_its_default(cell: CellConfig) -> None:
+    cell, default = canonical(cell), CellConfig()
+    for name in ("pruner", "scope", "fc_prune_rate", "selector", "preservation", "schedule", "select_every"):
+        assert applies(cell, name) or getattr(cell, name) == getattr(default, name)
+
+
+def test_fields_apply_where_they_act() -> None:
+    dense, pruned = CellConfig(), CellConfig(pruner=rigl(update_every={"per_interval": 3}), prune_rate=0.5)
+    assert not applies(dense, "pruner.stop")
+    assert not applies(dense, "select_every")
+    assert applies(dense, "prune_rate")
+    assert applies(pruned, "pruner.stop")
+    assert applies(pruned, "select_every")  # the pruner's clock reads it
+    assert not applies(pruned, "warmup_epochs")
+    coreset = CellConfig(coreset_ratio=0.1, selector=el2n())
+    assert applies(coreset, "selector.balanced")
+    assert not applies(coreset, "preservation_weight")
+    assert applies(coreset, "preservation.name")
+
+
+def test_swept_fields_leave_out_what_differs_only_where_it_does_not_act() -> None:
+    cells = expand(parse(GRID, overrides=["axes.selector=[el2n, {name: el2n, balanced: true}]"])).cells
+    assert swept_fields(cell.config for cell in cells) == ("prune_rate", "coreset_ratio", "seed", "selector.balanced")
+
+
+def test_swept_fields_see_a_parameter_that_is_here_a_number_and_there_a_mapping() -> None:
+    kinds = (rigl(update_every=9), rigl(update_every={"per_interval": 9}), gmp(start=0.5))
+    cells = [CellConfig(prune_rate=0.5, pruner=pruner) for pruner in kinds]
+    assert swept_fields(cells[:2]) == ("pruner.update_every", "pruner.update_every.per_interval")
+    assert swept_fields(cells[1:]) == ("pruner.allocation", "pruner.name")
+
+
+def test_difference() -> None:
+    a = CellConfig(prune_rate=0.5, pruner=rigl(), lr=0.1)
+    b = CellConfig(prune_rate=0.8, pruner=PRUNERS["snip"]())
+    changed = difference(a, b)
+    assert changed["prune_rate"] == (0.5, 0.8)
+    assert changed["lr"] == (0.1, 0.05)
+    assert changed["pruner.name"] == ("rigl", "snip")
+    assert changed["pruner.stop"] == (0.75, None)
+    assert difference(a, replace(a, selector=el2n())) == {}
+
+
+def test_ten_thousand_cells_expand_in_about_a_second() -> None:
+    spec = load("sweeps/grids/quickstart.yaml", [f"axes.seed={list(range(125))}"])
+    started = time.perf_counter()
+    assert len(expand(spec).cells) == 8125
+    assert time.perf_counter() - started < 5  # about 1 s on an idle core

@@ -1,0 +1,101 @@
+"""The grid files that come with the project."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from core.config import CellConfig, first_selection
+from sweeps.cells import expand, joint
+from sweeps.plan import make_plan
+from sweeps.spec import SpecError, SweepSpec, load
+
+GRIDS = sorted(Path("sweeps/grids").glob("*.yaml"))
+
+
+def loaded(name: str) -> SweepSpec:
+    """The grid, its data set not needed on this machine."""
+    needs_files = {
+        "cifar10-cpu": [
+            "data={name: synthetic, samples: 10000, test_samples: 10000, classes: 10, channels: 3, size: 32}"
+        ]
+    }
+    told = needs_files.get(name, ["data.download=true"] if name.startswith(("paper", "ablation")) else [])
+    return load(f"sweeps/grids/{name}.yaml", told)
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_grid_is_correct(path: Path) -> None:
+    spec = loaded(path.stem)
+    assert spec.name == path.stem
+    plan = make_plan(spec)
+    assert plan.warnings == ()
+    assert plan.least_updates is not None
+    assert plan.least_updates >= 3
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_as_shipped_a_grid_lacks_its_data_at_most(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = path.resolve()
+    monkeypatch.chdir(tmp_path)
+    digits = "data: digits" in path.read_text()
+    with nullcontext() if digits else pytest.raises(SpecError, match=r"line [3-5]: .* --set data\.root=PATH"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "listed", "distinct"),
+    [
+        ("quickstart", 240, 195),
+        ("bench", 120, 105),
+        ("collapse-cure", 80, 130),
+        ("cifar10-cpu", 27, 33),
+        ("paper-table1-r18", 150, 220),
+        ("paper-table1-r101", 150, 220),
+        ("paper-noise", 90, 100),
+        ("ablation-fc", 125, 260),
+    ],
+)
+def test_how_many_cells(name: str, listed: int, distinct: int) -> None:
+    cells = expand(loaded(name))
+    assert (cells.listed, len(cells.cells)) == (listed, distinct)
+
+
+def test_quickstart_is_what_it_is_said_to_be() -> None:
+    cell = loaded("quickstart").listed[-1]
+    assert (cell.data.name, cell.model.name, cell.epochs, cell.batch_size, cell.lr) == (
+        "digits",
+        "small_cnn",
+        40,
+        64,
+        0.05,
+    )
+    assert (cell.warmup_epochs, cell.select_every, first_selection(cell)) == (5, 5, 10)
+    assert (cell.prune_rate, cell.coreset_ratio, cell.seed) == (0.95, 0.05, 2)
+    assert (cell.scope, cell.fc_prune_rate, cell.preservation.name, cell.preservation_weight) == (
+        "all",
+        None,
+        "complete",
+        0.1,
+    )
+
+
+def papers(cell: CellConfig) -> tuple[object, ...]:
+    return cell.epochs, cell.batch_size, cell.lr, cell.momentum, cell.nesterov, cell.weight_decay, cell.select_every
+
+
+@pytest.mark.parametrize("name", ["paper-table1-r18", "paper-table1-r101", "paper-noise", "ablation-fc"])
+def test_the_papers_settings(name: str) -> None:
+    for cell in expand(loaded(name)).cells:
+        config = cell.config
+        assert (config.data.name, config.data.val_fraction, config.augmentation) == ("cifar10", 0.0, "crop_flip")
+        assert papers(config)[:6] == (300, 128, 0.05, 0.9, True, 5e-4)
+        if joint(config):
+            assert (config.select_every, first_selection(config), config.pruner.name) == (20, 20, "rigl")
+
+
+def test_table_1_holds_cut_and_trim() -> None:
+    joint_cells = [cell.config for cell in expand(loaded("paper-table1-r18")).cells if joint(cell.config)]
+    variants = {(cell.scope, cell.fc_prune_rate, cell.preservation.name) for cell in joint_cells}
+    assert variants == {("all", 0.9, "complete"), ("classifier", None, "none")}
+    assert {cell.selector.name for cell in joint_cells} == {"gradmatch"}

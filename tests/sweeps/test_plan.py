@@ -1,0 +1,200 @@
+"""What a plan foretells, against what the trainer and the update clock do."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config import CellConfig, canonical
+from core.coresets import SELECTORS
+from core.data import SOURCES
+from core.data.load import load_bundle
+from core.events import EpochEnded, MaskChanged
+from core.flops import Ledger, measure
+from core.models import MODELS
+from core.preservation import PRESERVERS
+from core.pruning import PRUNERS
+from core.pruning.pruner import Moment
+from core.pruning.schedule import PerInterval, is_due
+from core.trainer import Trainer, batches_of
+from sweeps.costs import cost, epochs_of, network, steps_in_epoch, updates_after_switch, updates_due
+from sweeps.plan import make_plan
+from sweeps.spec import SpecError, load, parse
+from tests.sweeps.grid import CELLS, GRID, el2n, gmp, rigl
+
+SYNTHETIC = SOURCES["synthetic"](samples=120, test_samples=16, classes=3, val_fraction=0.0)  # type: ignore[call-arg]
+SMALL = CellConfig(
+    data=SYNTHETIC,
+    model=MODELS["small_cnn"](width=4),  # type: ignore[call-arg]
+    epochs=8,
+    batch_size=17,
+    warmup_epochs=2,
+    select_every=2,
+    coreset_ratio=0.3,
+    selector=el2n(),
+    preservation=PRESERVERS["complete"](),
+    prune_rate=0.7,
+    pruner=rigl(),
+)
+
+
+@pytest.mark.parametrize(
+    "pruner",
+    [
+        rigl(update_every={"per_interval": 3}),
+        rigl(update_every=4),
+        PRUNERS["set"](update_every=2),  # type: ignore[call-arg]
+        PRUNERS["random"](),
+        gmp(allocation="uniform", update_every=1, start=0.25),
+    ],
+    ids=lambda pruner: f"{pruner.name} {getattr(pruner, 'update_every', '')}",
+)
+@pytest.mark.parametrize(
+    "change", [{}, {"coreset_ratio": 1.0}, {"selector": SELECTORS["random"]()}, {"schedule": "skip"}]
+)
+def test_the_forecast_is_what_a_run_costs(pruner: object, change: dict[str, object]) -> None:
+    cell = canonical(replace(SMALL, pruner=pruner, **change))  # type: ignore[arg-type]
+    events = list(Trainer(cell, load_bundle(cell.data)).events())
+    facts = cell.data.facts()
+    epochs = epochs_of(cell, facts.train_size)
+    ended = [event for event in events if isinstance(event, EpochEnded)]
+    assert [epoch.samples for epoch in epochs] == [event.trained for event in ended]
+    ledger = sum((event.cost for event in ended), start=Ledger())
+    foretold = cost(cell, facts, epochs)
+    assert foretold.dense == pytest.approx(ledger.dense)
+    # Batches differ in size; and a mask acts from the step after its update, one of two or three in these epochs.
+    tolerance = 0.08 if cell.pruner.name == "gmp" else 0.03
+    assert foretold.sparse == pytest.approx(ledger.sparse + ledger.selection, rel=tolerance)
+    changes = {event.epoch for event in events if isinstance(event, MaskChanged) and event.epoch > 0}
+    assert changes <= {t for t, epoch in enumerate(epochs, start=1) if epoch.updates}
+
+
+@given(
+    update_every=st.integers(1, 40) | st.builds(PerInterval, per_interval=st.integers(1, 40)),
+    epoch=st.integers(1, 12),
+    step=st.integers(0, 60),
+    steps=st.integers(0, 30),
+    every=st.integers(1, 6),
+)
+def test_updates_are_counted_as_the_clock_strikes(
+    update_every: int | PerInterval, epoch: int, step: int, steps: int, every: int
+) -> None:
+    moments = [Moment(epoch, 12, step + i, i, steps, every, every) for i in range(steps)]
+    assert updates_due(update_every, epoch, step, steps, every) == sum(is_due(update_every, m) for m in moments)
+
+
+@given(st.integers(1, 200), st.integers(2, 70))
+def test_steps_are_the_trainers_batches(samples: int, batch_size: int) -> None:
+    assert steps_in_epoch(samples, batch_size) == len(batches_of(torch.arange(samples), batch_size))
+    assert steps_in_epoch(0, batch_size) == 0
+
+
+@given(CELLS)
+def test_a_coreset_never_costs_more_than_all_samples(cell: CellConfig) -> None:
+    cell = canonical(cell)
+    epochs = epochs_of(cell, 1000)
+    assert len(epochs) == cell.epochs
+    assert sum(epoch.samples for epoch in epochs) <= 1000 * cell.epochs
+    updates = updates_after_switch(cell, epochs)
+    assert (updates is None) == (cell.coreset_ratio == 1 or cell.prune_rate == 0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_measured_without_its_weights(name: str) -> None:
+    model, shape = MODELS[name](), (3, 32, 32)
+    found = network(model, shape, 10)
+    assert found is not None
+    assert found.layers == measure(model.build(shape, 10), shape)
+
+
+def test_the_papers_real_compute() -> None:
+    told = ["data.download=true", "cells=[{scope: classifier}]", "axes.seed=[0, 1, 2]"]
+    plan = make_plan(load("sweeps/grids/paper-table1-r18.yaml", told))
+    trained = {point.coreset_ratio: round(point.trained, 3) for point in plan.points if point.prune_rate == 0}
+    assert trained == {1.0: 1.0, 0.1: 0.157, 0.05: 0.110, 0.01: 0.073}
+    assert {(p.prune_rate, p.coreset_ratio): round(p.paper, 4) for p in plan.points}[0.9, 0.1] == 0.01
+    assert plan.least_updates is not None
+    assert plan.least_updates > 0
+
+
+def test_a_plan_is_what_is_wanted_minus_what_is_finished() -> None:
+    spec = parse(GRID)
+    plan = make_plan(spec)
+    assert (plan.listed, len(plan.cells), plan.added, len(plan.to_do)) == (8, 8, 0, 8)
+    assert plan.remaining == plan.total
+    assert plan.total.epochs == 8 * 12
+    assert plan.total.samples == 4 * (12 * 1294) + 4 * (2 * 1294 + 10 * 129)
+    some = frozenset(cell.cell_id for cell in plan.cells[:3])
+    later = make_plan(spec, some | {"of another sweep"})
+    assert later.to_do == plan.cells[3:]
+    assert later.finished == some
+    assert later.total == plan.total
+    assert later.remaining.epochs == 5 * 12
+    done = make_plan(spec, frozenset(cell.cell_id for cell in plan.cells))
+    assert (done.to_do, done.remaining.samples, done.remaining.dense) == ((), 0, 0.0)
+
+
+def test_a_plan_is_plain_data_and_a_summary() -> None:
+    plan = make_plan(parse(GRID))
+    data = json.loads(json.dumps(plan.as_dict(), allow_nan=False))
+    assert data["to_do"] == [cell.cell_id for cell in plan.cells] == list(data["cells"])
+    assert data["cells"][plan.cells[-1].cell_id]["pruner"] == {"name": "rigl", "update_every": {"per_interval": 5}}
+    assert dict(plan.rows())["cells"] == "8 listed, 8 distinct (0 baselines added)"
+    assert dict(plan.rows())["samples trained, share of dense training"] == "0.250 at α = 0.1"
+    some = [cell.cell_id for cell in plan.cells[:2]]
+    assert plan.work(some) == dict.fromkeys(some, plan.forecasts[0].cost.dense)
+
+
+def test_without_torch_samples_are_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    network.cache_clear()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    plan = make_plan(parse(GRID))
+    assert (plan.total.dense, plan.total.sparse) == (None, None)
+    assert plan.total.samples > 0
+    assert dict(plan.rows())["dense compute"] == "unknown without torch"
+    assert plan.work([plan.cells[0].cell_id]) == {plan.cells[0].cell_id: 12.0 * 1294}
+    monkeypatch.undo()
+    network.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("told", "warning"),
+    [
+        (["pruner.update_every=100000"], "2 of 2 joint cells have no mask update after their first selection"),
+        (["pruner.stop=0.1"], "2 of 2 joint cells have no mask update after their first selection"),
+        (["pruner=snip"], "2 of 2 joint cells have no mask update after their first selection"),
+        (["axes.seed=[0]"], "some cells have 1 seed only: intervals need 3 or more, add values to axes.seed"),
+        ([], "some cells have 2 seeds only"),
+        (["baselines=false"], "baselines: false, so gains and synergies are undefined"),
+    ],
+)
+def test_warnings(told: list[str], warning: str) -> None:
+    assert any(
+        line.startswith(warning.replace("2 of 2", "1 of 1") if "axes.seed=[0]" in told else warning)
+        for line in make_plan(parse(GRID, overrides=told)).warnings
+    )
+
+
+def test_no_warning_without_reason() -> None:
+    assert make_plan(parse(GRID, overrides=["axes.seed=[0, 1, 2]"])).warnings == ()
+
+
+def test_a_model_that_cannot_take_the_images_is_named() -> None:
+    with pytest.raises(SpecError, match="model small_cnn on synthetic: small_cnn needs images of at least 4 x 4"):
+        make_plan(parse("cell: {data: {name: synthetic, size: 3}}"))
+
+
+def test_global_allocations_are_foretold_as_uniform() -> None:
+    cell = replace(SMALL, pruner=PRUNERS["snip"](), scope="classifier")
+    facts = cell.data.facts()
+    dense = cost(replace(cell, prune_rate=0.0), facts, epochs_of(cell, facts.train_size))
+    sparse = cost(cell, facts, epochs_of(cell, facts.train_size))
+    assert dense.sparse is not None
+    assert sparse.sparse is not None
+    assert 0 < sparse.sparse < dense.sparse
+    assert math.isclose(dense.dense or 0, sparse.dense or 0)

@@ -1,0 +1,149 @@
+"""Which epochs two cells share."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from core.config import CellConfig, canonical, first_selection
+from core.data import SOURCES
+from core.pruning import PRUNERS
+from core.pruning.pruner import Moment
+from sweeps.stages import ACTS_FROM, acts_from, chain, epoch_keys
+from tests.sweeps.grid import CELLS, el2n, gmp, rigl
+
+CONTEXT = {"data": "d1", "torch": "2", "threads": 1}
+JOINT = CellConfig(
+    epochs=20,
+    warmup_epochs=4,
+    select_every=4,
+    prune_rate=0.5,
+    pruner=rigl(),
+    coreset_ratio=0.1,
+    selector=el2n(),
+    seed=3,
+)
+
+
+def shared(a: CellConfig, b: CellConfig) -> int:
+    """Epochs that two cells share; after them nothing is shared."""
+    pairs = list(zip(epoch_keys(a, CONTEXT), epoch_keys(b, CONTEXT), strict=True))
+    same = [x == y for x, y in pairs]
+    assert same == sorted(same, reverse=True)
+    return sum(same)
+
+
+@pytest.mark.parametrize(
+    ("change", "epochs"),
+    [
+        ({"coreset_ratio": 0.2}, 7),
+        ({"coreset_ratio": 1.0}, 7),
+        ({"selector": el2n(balanced=True)}, 7),
+        ({"preservation": "complete"}, 7),
+        ({"preservation": "complete", "preservation_weight": 0.2}, 7),
+        ({"schedule": "skip"}, 4),
+        ({"warmup_epochs": 3}, 3),
+        ({"warmup_epochs": 5}, 7),
+        ({"select_every": 5}, 4),
+        ({"select_every": 10}, 7),
+        ({"prune_rate": 0.8}, 0),
+        ({"scope": "backbone"}, 0),
+        ({"pruner": rigl(stop=0.5)}, 0),
+        ({"lr": 0.1}, 0),
+        ({"batch_size": 32}, 0),
+        ({"data": SOURCES["digits"](label_noise=0.1)}, 0),  # type: ignore[call-arg]
+        ({"seed": 4}, 0),
+    ],
+    ids=str,
+)
+def test_cells_share_what_their_difference_cannot_touch(change: dict[str, Any], epochs: int) -> None:
+    assert first_selection(JOINT) == 8
+    assert shared(JOINT, replace(JOINT, **change)) == epochs
+
+
+def test_another_number_of_epochs_shares_nothing() -> None:
+    assert not set(epoch_keys(JOINT, CONTEXT)) & set(epoch_keys(replace(JOINT, epochs=24), CONTEXT))
+
+
+def test_a_pruner_that_reads_the_interval_makes_it_act_from_the_start() -> None:
+    clock = replace(JOINT, pruner=rigl(update_every={"per_interval": 2}))
+    assert shared(clock, replace(clock, select_every=10)) == 0
+    assert shared(clock, replace(clock, coreset_ratio=1.0)) == 7
+    assert shared(clock, replace(clock, warmup_epochs=5)) == 7
+
+
+@pytest.mark.parametrize(("start", "epochs"), [(None, 7), (0.0, 0), (0.4, 8), (0.45, 9), (1.0, 19)])
+def test_gmp_reads_its_rate_from_its_start(start: float | None, epochs: int) -> None:
+    cell = replace(JOINT, pruner=gmp(start=start))
+    assert shared(cell, replace(cell, prune_rate=0.9)) == epochs
+    assert shared(cell, replace(cell, fc_prune_rate=0.9)) == epochs
+
+
+@given(CELLS, st.sampled_from([0.5, 0.9]))
+def test_no_mask_changes_before_gmps_rate_acts(cell: CellConfig, rate: float) -> None:
+    cell = canonical(replace(cell, prune_rate=rate, pruner=gmp(start=cell.lr)))
+    assert isinstance(cell.pruner, PRUNERS["gmp"])
+    for epoch in range(1, acts_from(cell, "prune_rate")):
+        moment = Moment(epoch, cell.epochs, 0, 0, 1, cell.select_every, first_selection(cell))
+        assert cell.pruner.position(moment) == 0
+
+
+def test_where_the_data_lie_does_not_matter_but_what_they_are_does() -> None:
+    here = replace(JOINT, data=SOURCES["cifar10"](root="a"))  # type: ignore[call-arg]
+    there = replace(JOINT, data=SOURCES["cifar10"](root="b", download=True))  # type: ignore[call-arg]
+    assert epoch_keys(here, CONTEXT) == epoch_keys(there, CONTEXT)
+    assert not set(epoch_keys(here, CONTEXT)) & set(epoch_keys(here, CONTEXT | {"data": "d2"}))
+
+
+def test_a_new_version_of_a_selector_keeps_the_epochs_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = epoch_keys(JOINT, CONTEXT)
+    monkeypatch.setattr(type(JOINT.selector), "semantics_version", 99)
+    assert [a == b for a, b in zip(before, epoch_keys(JOINT, CONTEXT), strict=True)] == [True] * 7 + [False] * 13
+    monkeypatch.setattr(type(JOINT.pruner), "semantics_version", 99)
+    assert not set(before) & set(epoch_keys(JOINT, CONTEXT))
+
+
+def test_segments_begin_where_a_field_begins_to_act() -> None:
+    def spans(cell: CellConfig) -> list[tuple[int, int]]:
+        return [(segment.first, segment.last) for segment in chain(cell, CONTEXT)]
+
+    assert spans(JOINT) == [(1, 7), (8, 20)]
+    assert spans(replace(JOINT, coreset_ratio=1.0)) == [(1, 20)]
+    assert spans(replace(JOINT, pruner=gmp(start=0.5))) == [(1, 7), (8, 10), (11, 20)]
+    assert spans(replace(JOINT, schedule="skip", warmup_epochs=0)) == [(1, 20)]
+
+
+def test_keys_are_the_same_in_every_process() -> None:
+    assert epoch_keys(JOINT, CONTEXT) == epoch_keys(replace(JOINT), dict(reversed(CONTEXT.items())))
+    assert all(len(key) == 64 for key in epoch_keys(JOINT, CONTEXT))
+
+
+@given(CELLS)
+def test_segments_tile_the_epochs_and_are_named_by_their_last_key(cell: CellConfig) -> None:
+    segments, keys = chain(cell, CONTEXT), epoch_keys(cell, CONTEXT)
+    assert [epoch for s in segments for epoch in range(s.first, s.last + 1)] == list(range(1, cell.epochs + 1))
+    assert [s.key for s in segments] == [keys[s.last - 1] for s in segments]
+    assert len(set(keys)) == cell.epochs
+    assert chain(canonical(cell), CONTEXT) == segments
+
+
+@given(CELLS, CELLS)
+def test_two_cells_part_at_the_first_field_that_differs_and_never_meet_again(a: CellConfig, b: CellConfig) -> None:
+    a, b = canonical(a), canonical(b)
+    assume(a != b)
+    names = [name for name in a.__dataclass_fields__ if getattr(a, name) != getattr(b, name)]  # type: ignore[attr-defined]
+    starts = [acts_from(cell, name) for cell in (a, b) for name in names]
+    assert shared(a, b) == min([*starts, a.epochs + 1]) - 1
+
+
+@given(CELLS)
+def test_nothing_before_the_first_selection_tells_coreset_sizes_apart(cell: CellConfig) -> None:
+    assume(cell.coreset_ratio < 1 and cell.warmup_epochs is not None)
+    other = replace(cell, coreset_ratio=0.05)
+    assert shared(cell, other) >= first_selection(cell) - 1
+
+
+def test_the_table_names_fields_of_the_cell() -> None:
+    assert set(ACTS_FROM) <= set(CellConfig.__dataclass_fields__)  # type: ignore[attr-defined]
