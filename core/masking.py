@@ -70,7 +70,8 @@ class Masking:
 
     def restore(self, mask: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         """Take over the mask and method state of a checkpoint; the stored weights are already masked."""
-        self.mask, self.state = dict(mask), dict(state)
+        self.mask = {name: mask[name] for name in self.mask}
+        self.state = dict(state)
         self._measure()
 
     def _change(self, mask: Mapping[str, Tensor], momentum: Momentum) -> dict[str, LayerChange] | None:

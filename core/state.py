@@ -49,8 +49,9 @@ def load(blob: bytes) -> RunState:
 
 
 def take(state: RunState, prefix: str) -> dict[str, Tensor]:
-    """The tensors under ``prefix/``, named without it."""
-    return {name.removeprefix(f"{prefix}/"): tensor for name, tensor in state.tensors.items() if name.startswith(f"{prefix}/")}
+    """The tensors under ``prefix/``, named without it, in the order of their names."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): state.tensors[name] for name in sorted(state.tensors) if name.startswith(start)}
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live is not None:
             self._live.stop()
-        self._console.print(self.line())
+        self._console.print(self.line(), highlight=False, soft_wrap=True)
 
     def started(self, cell_id: str) -> None:
         """A worker took the cell."""
@@ -118,7 +118,7 @@ class Progress:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            self._console.print(self.line(), highlight=False)
+            self._console.print(self.line(), highlight=False, soft_wrap=True)
 
 
 class EpochLines:

@@ -12,6 +12,7 @@ under another name, and the one before it is used.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -81,9 +82,12 @@ class Store:
         return next((entry for entry in entries if entry is not None), None)
 
     def fail(self, cell_id: str, reason: str, detail: str) -> None:
-        """Record why a cell failed."""
+        """Record why a cell failed; where the store itself is what fails, only the log says so."""
         record = {"cell_id": cell_id, "reason": reason, "detail": detail, "time": time.time()}
-        write_atomically(self._failure(cell_id), json.dumps(record, indent=1).encode())
+        try:
+            write_atomically(self._failure(cell_id), json.dumps(record, indent=1).encode())
+        except StoreError as error:
+            log.error("cell %s failed (%s), and that could not be recorded: %s", cell_id, reason, error)
 
     def forget_failure(self, cell_id: str) -> None:
         """The cell is tried again."""
@@ -144,7 +148,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 

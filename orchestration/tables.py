@@ -31,7 +31,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
             history += [{"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY)} for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
-            runs.append({**describe(sweep, cell, extra), "status": "failed", "reason": reason, "epochs": 0})
+            runs.append({**describe(sweep, cell, extra), "status": "failed", "reason": reason})
     return pd.DataFrame(runs), pd.DataFrame(history)
 
 
@@ -47,7 +47,7 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
     """The columns that the configuration decides. A further swept field is null where it does not act."""
     config = cell.config
     flat = flatten(as_dict(config, defaults=True))
-    row = {"cell_id": cell.cell_id, "sweep": sweep.spec.name, "seed": config.seed}
+    row = {"cell_id": cell.cell_id, "sweep": sweep.spec.name, "seed": config.seed, "epochs": config.epochs}
     row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
     row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}
     row |= {"coreset_ratio": config.coreset_ratio, "chance": sweep.bundle(config).chance}
@@ -56,7 +56,7 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
 
 def _outcome(sweep: Sweep, cell: Cell, rows: Sequence[Mapping[str, Any]], diverged: bool) -> dict[str, Any]:
     last = rows[-1]
-    outcome = {"status": "finished", "reason": "diverged" if diverged else None, "epochs": len(rows)}
+    outcome = {"status": "finished", "reason": "diverged" if diverged else None}
     outcome |= {name: last[name] for name in LAST}
     outcome |= {f"accuracy_class_{k}": accuracy for k, accuracy in enumerate(last["accuracy_class"])}
     outcome |= costs(cell.config, rows)
@@ -76,7 +76,7 @@ def costs(config: CellConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, fl
 
 def _standard() -> frozenset[str]:
     named = {f"{kind}.name" for kind in NAMED}
-    return frozenset(named | {"seed", "prune_rate", "fc_prune_rate", "coreset_ratio"})
+    return frozenset(named | {"seed", "epochs", "prune_rate", "fc_prune_rate", "coreset_ratio"})
 
 
 def _without(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

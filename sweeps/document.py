@@ -79,7 +79,7 @@ def read_value(text: str, origin: str) -> Any:
 
 def _parse(text: str, places: dict[Path, str], place: Place) -> Any:
     if len(text.encode()) > MAX_BYTES:
-        raise SpecError(f"{place(None)}: {len(text.encode())} bytes are too many for a grid file; at most {MAX_BYTES}")
+        raise SpecError(f"{place(None)}: too large for a grid file; at most {MAX_BYTES} bytes")
     try:
         node = yaml.compose(text, Loader=_Loader)
         return None if node is None else _Builder(place, places).build(node, ())

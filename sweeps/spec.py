@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from core.config import CellConfig
 from core.plugin import Count, Flag, NonNegative, Positive, Text, plugin
-from sweeps.document import Document, SpecError, read, read_value, show, write
+from sweeps.document import MAX_BYTES, Document, SpecError, read, read_value, show, write
 from sweeps.listing import covers, listed_cells
 from sweeps.messages import explain
 
@@ -74,7 +74,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            # One byte more than is allowed: enough to refuse a file of any size.
+            text = file.read(MAX_BYTES + 1).decode()
     except OSError as error:
         raise SpecError(f"{path}: the grid file cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

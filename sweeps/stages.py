@@ -66,7 +66,7 @@ def _always(cell: CellConfig) -> int:
 
 
 def _selection(cell: CellConfig) -> int:
-    """The first selection, or never. Nothing before it may read what it depends on (test_alpha_is_not_read_early)."""
+    """The first selection, or never: nothing before it reads what it chooses by."""
     return first_selection(cell) if cell.coreset_ratio < 1 else cell.epochs + 1
 
 

@@ -44,7 +44,7 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module
 
 
-@pytest.mark.parametrize("path", sources(), ids=name_of)
+@pytest.mark.parametrize("path", list(sources()), ids=name_of)
 def test_every_file_keeps_to_its_layer(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     for module in imported(path):
@@ -54,7 +54,7 @@ def test_every_file_keeps_to_its_layer(path: Path) -> None:
         assert homes is None or name_of(path).startswith(homes), f"{name_of(path)} imports {module}"
 
 
-@pytest.mark.parametrize("path", sources(), ids=name_of)
+@pytest.mark.parametrize("path", list(sources()), ids=name_of)
 def test_every_function_fits_on_a_screen(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):

@@ -1,11 +1,15 @@
 """A small grid to vary in tests, and strategies for cells."""
 
+from pathlib import Path
+
 from hypothesis import strategies as st
 
 from core.config import CellConfig
 from core.coresets import SELECTORS
 from core.preservation import PRESERVERS
 from core.pruning import PRUNERS
+
+GRIDS = Path(__file__).parents[2] / "sweeps" / "grids"
 
 GRID = """\
 cell:

@@ -11,7 +11,7 @@ from core.config import CellConfig, canonical, cell_id
 from core.pruning import PRUNERS
 from sweeps.cells import applies, baselines, difference, expand, joint, swept_fields
 from sweeps.spec import SweepSpec, load, parse
-from tests.sweeps.grid import CELLS, GRID, el2n, gmp, rigl
+from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
 
 def spec_of(cells: list[CellConfig], *, baselines: bool = True) -> SweepSpec:
@@ -20,7 +20,7 @@ def spec_of(cells: list[CellConfig], *, baselines: bool = True) -> SweepSpec:
 
 @pytest.mark.parametrize(("grid", "listed", "distinct"), [("quickstart", 240, 195), ("bench", 120, 105)])
 def test_counts_of_the_shipped_grids(grid: str, listed: int, distinct: int) -> None:
-    cells = expand(load(f"sweeps/grids/{grid}.yaml"))
+    cells = expand(load(GRIDS / f"{grid}.yaml"))
     assert (cells.listed, len(cells.cells)) == (listed, distinct)
     assert not any(cell.added for cell in cells.cells)
 
@@ -64,7 +64,7 @@ def test_a_coreset_only_cell_keeps_its_preservation_as_a_cell_of_its_own() -> No
 
 def test_prune_only_is_one_cell_for_all_coreset_sizes_although_gmp_starts_at_the_first_selection() -> None:
     common = {"pruner": gmp(), "prune_rate": 0.5, "selector": el2n(), "epochs": 300}
-    controls = {baselines(CellConfig(coreset_ratio=ratio, **common))[1] for ratio in (0.1, 0.05)}  # type: ignore[arg-type]
+    controls = {baselines(CellConfig(coreset_ratio=ratio, **common))[1] for ratio in (0.1, 0.05)}
     assert len(controls) == 1
 
 
@@ -131,7 +131,7 @@ def test_difference() -> None:
 
 
 def test_ten_thousand_cells_expand_in_about_a_second() -> None:
-    spec = load("sweeps/grids/quickstart.yaml", [f"axes.seed={list(range(125))}"])
+    spec = load(GRIDS / "quickstart.yaml", [f"axes.seed={list(range(125))}"])
     started = time.perf_counter()
     assert len(expand(spec).cells) == 8125
     assert time.perf_counter() - started < 5  # about 1 s on an idle core

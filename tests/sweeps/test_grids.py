@@ -9,8 +9,7 @@ from core.config import CellConfig, first_selection
 from sweeps.cells import expand, joint
 from sweeps.plan import make_plan
 from sweeps.spec import SpecError, SweepSpec, load
-
-GRIDS = sorted(Path("sweeps/grids").glob("*.yaml"))
+from tests.sweeps.grid import GRIDS
 
 
 def loaded(name: str) -> SweepSpec:
@@ -21,10 +20,10 @@ def loaded(name: str) -> SweepSpec:
         ]
     }
     told = needs_files.get(name, ["data.download=true"] if name.startswith(("paper", "ablation")) else [])
-    return load(f"sweeps/grids/{name}.yaml", told)
+    return load(GRIDS / f"{name}.yaml", told)
 
 
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_grid_is_correct(path: Path) -> None:
     spec = loaded(path.stem)
     assert spec.name == path.stem
@@ -34,9 +33,8 @@ def test_every_grid_is_correct(path: Path) -> None:
     assert plan.least_updates >= 3
 
 
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_as_shipped_a_grid_lacks_its_data_at_most(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = path.resolve()
     monkeypatch.chdir(tmp_path)
     digits = "data: digits" in path.read_text()
     with nullcontext() if digits else pytest.raises(SpecError, match=r"line [3-5]: .* --set data\.root=PATH"):

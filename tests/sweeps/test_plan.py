@@ -25,12 +25,12 @@ from core.trainer import Trainer, batches_of
 from sweeps.costs import cost, epochs_of, network, steps_in_epoch, updates_after_switch, updates_due
 from sweeps.plan import make_plan
 from sweeps.spec import SpecError, load, parse
-from tests.sweeps.grid import CELLS, GRID, el2n, gmp, rigl
+from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
-SYNTHETIC = SOURCES["synthetic"](samples=120, test_samples=16, classes=3, val_fraction=0.0)  # type: ignore[call-arg]
+SYNTHETIC = SOURCES["synthetic"](samples=120, test_samples=16, classes=3, val_fraction=0.0)
 SMALL = CellConfig(
     data=SYNTHETIC,
-    model=MODELS["small_cnn"](width=4),  # type: ignore[call-arg]
+    model=MODELS["small_cnn"](width=4),
     epochs=8,
     batch_size=17,
     warmup_epochs=2,
@@ -48,7 +48,7 @@ SMALL = CellConfig(
     [
         rigl(update_every={"per_interval": 3}),
         rigl(update_every=4),
-        PRUNERS["set"](update_every=2),  # type: ignore[call-arg]
+        PRUNERS["set"](update_every=2),
         PRUNERS["random"](),
         gmp(allocation="uniform", update_every=1, start=0.25),
     ],
@@ -58,7 +58,7 @@ SMALL = CellConfig(
     "change", [{}, {"coreset_ratio": 1.0}, {"selector": SELECTORS["random"]()}, {"schedule": "skip"}]
 )
 def test_the_forecast_is_what_a_run_costs(pruner: object, change: dict[str, object]) -> None:
-    cell = canonical(replace(SMALL, pruner=pruner, **change))  # type: ignore[arg-type]
+    cell = canonical(replace(SMALL, pruner=pruner, **change))
     events = list(Trainer(cell, load_bundle(cell.data)).events())
     facts = cell.data.facts()
     epochs = epochs_of(cell, facts.train_size)
@@ -114,7 +114,7 @@ def test_a_model_is_measured_without_its_weights(name: str) -> None:
 
 def test_the_papers_real_compute() -> None:
     told = ["data.download=true", "cells=[{scope: classifier}]", "axes.seed=[0, 1, 2]"]
-    plan = make_plan(load("sweeps/grids/paper-table1-r18.yaml", told))
+    plan = make_plan(load(GRIDS / "paper-table1-r18.yaml", told))
     trained = {point.coreset_ratio: round(point.trained, 3) for point in plan.points if point.prune_rate == 0}
     assert trained == {1.0: 1.0, 0.1: 0.157, 0.05: 0.110, 0.01: 0.073}
     assert {(p.prune_rate, p.coreset_ratio): round(p.paper, 4) for p in plan.points}[0.9, 0.1] == 0.01

@@ -15,7 +15,7 @@ from core.data import SOURCES
 from core.pruning import PRUNERS
 from sweeps.document import read, write
 from sweeps.spec import Resources, load, parse
-from tests.sweeps.grid import GRID
+from tests.sweeps.grid import GRID, GRIDS
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -33,7 +33,7 @@ def test_cells_come_in_grid_order_the_last_axis_fastest() -> None:
         epochs=12,
         select_every=3,
         warmup_epochs=2,
-        pruner=PRUNERS["rigl"](update_every={"per_interval": 5}),  # type: ignore[call-arg]
+        pruner=PRUNERS["rigl"](update_every={"per_interval": 5}),
         selector=SELECTORS["el2n"](),
         prune_rate=0.5,
         coreset_ratio=0.1,
@@ -54,7 +54,7 @@ def test_cells_are_crossed_with_the_axes_and_win_over_the_base() -> None:
 
 def test_an_axis_may_vary_a_part_of_a_plug_in() -> None:
     spec = parse(GRID, overrides=["axes.pruner.stop=[0.5, 1]", "axes.data.label_noise=[0.1]", "axes.seed=[0]"])
-    assert {(c.pruner.stop, c.data.label_noise) for c in spec.listed} == {(0.5, 0.1), (1.0, 0.1)}  # type: ignore[attr-defined]
+    assert {(c.pruner.stop, c.data.label_noise) for c in spec.listed} == {(0.5, 0.1), (1.0, 0.1)}
     assert spec.axes == ("prune_rate", "coreset_ratio", "seed", "pruner.stop", "data.label_noise")
 
 
@@ -83,12 +83,12 @@ def test_sections_and_their_defaults(tmp_path: Path) -> None:
 )
 def test_an_override_of_the_cell(override: str) -> None:
     spec = parse("cell:\n  data: {name: cifar10, download: true}", overrides=[override])
-    assert spec.listed[0].data == SOURCES["cifar10"](download=True, root="/x")  # type: ignore[call-arg]
+    assert spec.listed[0].data == SOURCES["cifar10"](download=True, root="/x")
 
 
 def test_overrides_apply_in_order() -> None:
     spec = parse(GRID, overrides=["axes.seed=[7]", "epochs=20", "epochs=30", "pruner.update_every=9"])
-    assert {(c.seed, c.epochs, c.pruner.update_every) for c in spec.listed} == {(7, 30, 9)}  # type: ignore[attr-defined]
+    assert {(c.seed, c.epochs, c.pruner.update_every) for c in spec.listed} == {(7, 30, 9)}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_planning_needs_no_heavy_library() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, "sweeps/grids/quickstart.yaml"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, GRIDS / "quickstart.yaml"], capture_output=True, text=True, check=True
     )
     assert run.stdout == "[]\n"

@@ -213,7 +213,7 @@ def test_an_override_without_effect_is_refused() -> None:
         ("- 1", "grid: a grid file is a mapping of keys to values, not [1]"),
         ("a: \0", "grid: not valid YAML"),
         ("a: " + "[" * 30_000, "grid, line 1: not valid YAML: nested deeper than 20"),
-        ("#" * 1_000_001, "grid: 1000001 bytes are too many for a grid file; at most 1000000"),
+        ("#" * 1_000_001, "grid: too large for a grid file; at most 1000000 bytes"),
     ],
 )
 def test_a_text_that_is_no_grid(text: str, sentence: str) -> None:

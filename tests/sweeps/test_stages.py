@@ -4,16 +4,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core.config import CellConfig, canonical, first_selection
+from core.coresets import SELECTORS
 from core.data import SOURCES
+from core.data.load import load_bundle
 from core.pruning import PRUNERS
 from core.pruning.pruner import Moment
+from core.trainer import Trainer
 from sweeps.stages import ACTS_FROM, acts_from, chain, epoch_keys
 from tests.sweeps.grid import CELLS, el2n, gmp, rigl
 
+DATA = SOURCES["synthetic"](samples=60, test_samples=8, classes=3, val_fraction=0.0)
+BUNDLE = load_bundle(DATA)
 CONTEXT = {"data": "d1", "torch": "2", "threads": 1}
 JOINT = CellConfig(
     epochs=20,
@@ -53,7 +59,7 @@ def shared(a: CellConfig, b: CellConfig) -> int:
         ({"pruner": rigl(stop=0.5)}, 0),
         ({"lr": 0.1}, 0),
         ({"batch_size": 32}, 0),
-        ({"data": SOURCES["digits"](label_noise=0.1)}, 0),  # type: ignore[call-arg]
+        ({"data": SOURCES["digits"](label_noise=0.1)}, 0),
         ({"seed": 4}, 0),
     ],
     ids=str,
@@ -91,8 +97,8 @@ def test_no_mask_changes_before_gmps_rate_acts(cell: CellConfig, rate: float) ->
 
 
 def test_where_the_data_lie_does_not_matter_but_what_they_are_does() -> None:
-    here = replace(JOINT, data=SOURCES["cifar10"](root="a"))  # type: ignore[call-arg]
-    there = replace(JOINT, data=SOURCES["cifar10"](root="b", download=True))  # type: ignore[call-arg]
+    here = replace(JOINT, data=SOURCES["cifar10"](root="a"))
+    there = replace(JOINT, data=SOURCES["cifar10"](root="b", download=True))
     assert epoch_keys(here, CONTEXT) == epoch_keys(there, CONTEXT)
     assert not set(epoch_keys(here, CONTEXT)) & set(epoch_keys(here, CONTEXT | {"data": "d2"}))
 
@@ -133,7 +139,7 @@ def test_segments_tile_the_epochs_and_are_named_by_their_last_key(cell: CellConf
 def test_two_cells_part_at_the_first_field_that_differs_and_never_meet_again(a: CellConfig, b: CellConfig) -> None:
     a, b = canonical(a), canonical(b)
     assume(a != b)
-    names = [name for name in a.__dataclass_fields__ if getattr(a, name) != getattr(b, name)]  # type: ignore[attr-defined]
+    names = [name for name in a.__dataclass_fields__ if getattr(a, name) != getattr(b, name)]
     starts = [acts_from(cell, name) for cell in (a, b) for name in names]
     assert shared(a, b) == min([*starts, a.epochs + 1]) - 1
 
@@ -145,5 +151,39 @@ def test_nothing_before_the_first_selection_tells_coreset_sizes_apart(cell: Cell
     assert shared(cell, other) >= first_selection(cell) - 1
 
 
+def state_after(cell: CellConfig, epoch: int) -> dict[str, torch.Tensor]:
+    """The whole state of a run on few synthetic images, cloned."""
+    trainer = Trainer(cell, BUNDLE)
+    list(trainer.events(epoch))
+    return {name: tensor.clone() for name, tensor in trainer.state().tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ({}, {"coreset_ratio": 0.5}),
+        ({}, {"coreset_ratio": 1.0}),
+        ({}, {"selector": SELECTORS["forgetting"]()}),
+        ({}, {"preservation": "complete"}),
+        ({}, {"schedule": "skip"}),
+        ({}, {"warmup_epochs": 7}),
+        ({}, {"select_every": 6}),
+        ({"pruner": rigl(update_every={"per_interval": 3})}, {"coreset_ratio": 1.0}),
+        ({"pruner": gmp(start=0.4, update_every=1)}, {"prune_rate": 0.9}),
+        ({"pruner": gmp(update_every=1)}, {"prune_rate": 0.9, "fc_prune_rate": 0.5}),
+        ({"pruner": PRUNERS["probmask"]()}, {"coreset_ratio": 0.5}),
+    ],
+    ids=str,
+)
+def test_cells_with_one_key_have_one_state(base: dict[str, Any], change: dict[str, Any]) -> None:
+    small = replace(JOINT, data=DATA, batch_size=16, coreset_ratio=0.3, **base)
+    other = replace(small, **change)
+    epochs = shared(small, other)
+    assert epochs > 0
+    a, b = state_after(small, epochs), state_after(other, epochs)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_the_table_names_fields_of_the_cell() -> None:
-    assert set(ACTS_FROM) <= set(CellConfig.__dataclass_fields__)  # type: ignore[attr-defined]
+    assert set(ACTS_FROM) <= set(CellConfig.__dataclass_fields__)

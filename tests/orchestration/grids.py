@@ -1,0 +1,67 @@
+"""Small sweeps for the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from orchestration.inline import run_inline
+from orchestration.observer import Observers, Report
+from orchestration.sweep import Sweep, prepare
+from sweeps.spec import parse
+
+TINY = """
+name: tiny
+cell:
+  data: {name: synthetic, samples: 160, test_samples: 40, classes: 4, size: 8}
+  model: {name: small_cnn, width: 4}
+  epochs: 6
+  select_every: 2
+  warmup_epochs: 1
+  batch_size: 32
+  pruner: {name: rigl, update_every: {per_interval: 3}}
+axes:
+  prune_rate: [0, 0.8]
+  coreset_ratio: [1, 0.25]
+  selector: [el2n, gradmatch]
+  seed: [0, 1]
+checkpoint_seconds: 0
+"""
+BROKEN = TINY + "cells: [{}, {lr: 1.0e+12}]\n"
+
+TIMES = ["seconds", "seconds_select", "seconds_prune"]
+
+
+def tiny(output: Path, text: str = TINY, *overrides: str) -> Sweep:
+    return prepare(parse(text, overrides=overrides), output)
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.reports: list[Report] = []
+
+    def started(self, cell_id: str) -> None:
+        self.calls.append(("started", cell_id))
+
+    def progressed(self, report: Report) -> None:
+        self.reports.append(report)
+
+    def finished(self, cell_id: str) -> None:
+        self.calls.append(("finished", cell_id))
+
+    def failed(self, cell_id: str, reason: str) -> None:
+        self.calls.append(("failed", cell_id))
+
+
+def run(sweep: Sweep) -> Sweep:
+    run_inline(sweep, sweep.to_do(), Observers(()))
+    return sweep
+
+
+def timeless(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without its wall-clock columns."""
+    return frame.drop(columns=[name for name in TIMES if name in frame])

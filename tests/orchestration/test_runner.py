@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from core.data.load import load_bundle
+from core.state import dump
+from core.trainer import Trainer
+from orchestration.runner import finished_rows, resume_point, rows_so_far, run_cell
+from orchestration.sweep import Sweep
+from orchestration.tables import tables
+from sweeps.cells import Cell, joint
+from tests.orchestration.grids import run, timeless, tiny
+
+
+def joint_cell(sweep: Sweep) -> Cell:
+    return next(cell for cell in sweep.cells.cells if joint(cell.config))
+
+
+def final_state(sweep: Sweep, cell: Cell) -> bytes:
+    found = sweep.store.newest(sweep.chains[cell.cell_id][-1])
+    assert found is not None
+    return found[1]
+
+
+def steps(sweep: Sweep, cell: Cell, checkpoint_seconds: float = 0.0) -> list[object]:
+    chain, bundle = sweep.chains[cell.cell_id], sweep.bundle(cell.config)
+    return list(run_cell(cell.config, chain, bundle, sweep.store, checkpoint_seconds=checkpoint_seconds))
+
+
+def test_a_cell_along_its_chain_equals_the_cell_in_one_go(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    cell = joint_cell(sweep)
+    assert [(s.first, s.last) for s in sweep.chains[cell.cell_id]] == [(1, 1), (2, 6)]
+    assert len(steps(sweep, cell)) == 6
+    alone = Trainer(cell.config, load_bundle(cell.config.data))
+    list(alone.events())
+    assert final_state(sweep, cell) == dump(alone.state())
+
+
+def test_a_finished_cell_is_not_trained_again(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    cell = joint_cell(sweep)
+    steps(sweep, cell)
+    assert steps(sweep, cell) == []
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_an_interrupted_cell_goes_on_bit_identically(tmp_path: Path, epochs: int) -> None:
+    undisturbed, disturbed = tiny(tmp_path / "a"), tiny(tmp_path / "b")
+    cell = joint_cell(disturbed)
+    steps(undisturbed, cell)
+    chain = disturbed.chains[cell.cell_id]
+    iterator = run_cell(cell.config, chain, disturbed.bundle(cell.config), disturbed.store, checkpoint_seconds=0)
+    for _ in range(epochs):
+        next(iterator)
+    iterator.close()
+    assert len(rows_so_far(chain, disturbed.store)) == epochs
+    assert finished_rows(chain, disturbed.store) is None
+    assert len(steps(disturbed, cell)) == 6 - epochs
+    assert final_state(disturbed, cell) == final_state(undisturbed, cell)
+
+
+def test_a_cell_goes_on_from_the_trunk_of_another(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    first, second = [cell for cell in sweep.cells.cells if joint(cell.config) and cell.config.seed == 0]
+    steps(sweep, first)
+    position, found = resume_point(sweep.chains[second.cell_id], sweep.store)
+    assert (position, found and found[0].epoch) == (1, 1)
+    assert len(steps(sweep, second)) == 5
+    rows, diverged = sweep.history(second) or ([], True)
+    assert ([row["epoch"] for row in rows], diverged) == ([1, 2, 3, 4, 5, 6], False)
+
+
+def test_checkpoints_are_rare_unless_due(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    stored = [step.row["epoch"] for step in run_cell_of(sweep) if step.stored]
+    assert stored == [1, 6]
+
+
+def run_cell_of(sweep: Sweep) -> list:
+    return steps(sweep, joint_cell(sweep), checkpoint_seconds=3600)
+
+
+def test_a_damaged_checkpoint_costs_its_epochs_and_nothing_else(tmp_path: Path) -> None:
+    undisturbed, disturbed = tiny(tmp_path / "a"), tiny(tmp_path / "b")
+    cell = joint_cell(undisturbed)
+    steps(undisturbed, cell)
+    chain = disturbed.chains[cell.cell_id]
+    iterator = run_cell(cell.config, chain, disturbed.bundle(cell.config), disturbed.store, checkpoint_seconds=0)
+    for _ in range(4):
+        next(iterator)
+    newest = max(disturbed.store.root.rglob("*.state"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert len(steps(disturbed, cell)) >= 3
+    assert final_state(disturbed, cell) == final_state(undisturbed, cell)
+
+
+def test_kill_dash_nine_and_the_same_again_equals_an_undisturbed_run(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch; from pathlib import Path; torch.set_num_threads(1);"
+        "from tests.orchestration.grids import run, tiny; run(tiny(Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "killed").rglob("*.state"))) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert tiny(tmp_path / "killed").to_do()
+    subprocess.run(command, check=True)
+    killed, undisturbed = tiny(tmp_path / "killed"), run(tiny(tmp_path / "undisturbed"))
+    assert killed.to_do() == ()
+    for ours, theirs in zip(tables(killed), tables(undisturbed), strict=True):
+        pd.testing.assert_frame_equal(timeless(ours), timeless(theirs))
+    for cell in killed.cells.cells:
+        assert final_state(killed, cell) == final_state(undisturbed, cell)

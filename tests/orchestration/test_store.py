@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from orchestration.store import KEEP, Store, StoreError, write_atomically
+from sweeps.stages import Segment
+
+SEGMENT = Segment("ab" * 32, 1, 9)
+
+
+def rows(last: int) -> list[dict[str, float]]:
+    return [{"epoch": epoch, "accuracy_test": epoch / 10} for epoch in range(1, last + 1)]
+
+
+def filled(root: Path) -> Store:
+    store = Store(root)
+    for epoch in (3, 5, 7):
+        store.put(SEGMENT.key, rows(epoch), f"state {epoch}".encode())
+    return store
+
+
+def files(root: Path, kind: str) -> list[Path]:
+    return sorted(root.rglob(f"*.{kind}"))
+
+
+def test_the_newest_entry_comes_back_whole(tmp_path: Path) -> None:
+    found = filled(tmp_path).newest(SEGMENT)
+    assert found is not None
+    entry, state = found
+    assert (entry.epoch, state, list(entry.rows)) == (7, b"state 7", rows(7))
+
+
+def test_an_unknown_segment_is_empty(tmp_path: Path) -> None:
+    assert Store(tmp_path).newest(SEGMENT) is None
+    assert Store(tmp_path).rows(SEGMENT) is None
+
+
+def test_old_checkpoints_go(tmp_path: Path) -> None:
+    filled(tmp_path)
+    assert len(files(tmp_path, "state")) == len(files(tmp_path, "json")) == KEEP
+
+
+@pytest.mark.parametrize("kind", ["state", "json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_entry_is_set_aside_and_named(
+    tmp_path: Path, kind: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(tmp_path)
+    path = files(tmp_path, kind)[-1]
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        found = store.newest(SEGMENT)
+    assert found is not None
+    assert (found[0].epoch, found[1]) == (5, b"state 5")
+    if damage != "gone":
+        assert files(tmp_path, "damaged")
+        assert str(path) in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write .*00001\.state: Not a directory"):
+        Store(tmp_path / "file").put(SEGMENT.key, rows(1), b"state")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_content(tmp_path: Path) -> None:
+    path = Path("/dev/full")
+    if not path.exists():
+        pytest.skip("this system has no /dev/full to play a full disk")
+    target = tmp_path / "x"
+    target.write_bytes(b"old")
+    (tmp_path / f".x.{__import__('os').getpid()}.tmp").symlink_to(path)
+    with pytest.raises(StoreError, match="No space left on device"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_failures_are_kept_until_forgotten(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.failure("abc") is None
+    store.fail("abc", "ValueError: no", "traceback")
+    assert store.failure("abc") == "ValueError: no"
+    store.forget_failure("abc")
+    store.forget_failure("abc")
+    assert store.failure("abc") is None

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.runs import load_history, load_runs
+from orchestration.inline import run_inline
+from orchestration.tables import tables, write_tables
+from tests.orchestration.grids import BROKEN, TINY, Recorder, run, tiny
+
+
+def test_the_tables_keep_the_schema_of_analysis(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path))
+    write_tables(sweep)
+    runs, history = load_runs(sweep.folder), load_history(sweep.folder)
+    assert len(runs) == len(sweep.cells.cells) == 12
+    assert len(history) == 12 * 6
+    assert set(runs["status"]) == {"finished"}
+
+
+def test_a_cells_cost_is_the_sum_along_its_chain(tmp_path: Path) -> None:
+    runs, history = tables(run(tiny(tmp_path)))
+    sums = history.groupby("cell_id")[["flops_dense", "flops_sparse", "flops_selection", "seconds"]].sum()
+    for name in sums:
+        assert runs.set_index("cell_id")[name].to_dict() == pytest.approx(sums[name].to_dict())
+    dense = runs[(runs["pruner"] == "none") & (runs["coreset_ratio"] == 1)]
+    assert dense["flops_relative"].tolist() == [1.0, 1.0]
+
+
+def test_a_further_swept_field_is_a_column_and_null_where_it_does_not_act(tmp_path: Path) -> None:
+    text = TINY.replace("[el2n, gradmatch]", "[el2n, {name: el2n, balanced: true}]")
+    runs, _ = tables(run(tiny(tmp_path, text)))
+    assert runs.loc[runs["selector"] == "none", "selector.balanced"].isna().all()
+    assert set(runs.loc[runs["selector"] == "el2n", "selector.balanced"]) == {True, False}
+
+
+def test_a_diverged_cell_is_finished_at_chance(tmp_path: Path) -> None:
+    runs, _ = tables(run(tiny(tmp_path, BROKEN, "axes.seed=[0]")))
+    diverged = runs[runs["reason"] == "diverged"]
+    assert len(diverged) >= 2
+    assert set(diverged["status"]) == {"finished"}
+    assert set(diverged["accuracy_test"]) == {0.25}
+
+
+def test_a_failed_cell_is_a_row_with_its_reason_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.coresets import SELECTORS
+
+    def broken(*_: object, **__: object) -> None:
+        raise ArithmeticError("the selector is broken")
+
+    sweep, told = tiny(tmp_path), Recorder()
+    with monkeypatch.context() as patch:
+        patch.setattr(SELECTORS["gradmatch"], "select", broken)
+        run_inline(sweep, sweep.to_do(), told)
+    runs, _ = tables(sweep)
+    failed = runs[runs["status"] == "failed"]
+    assert set(failed["reason"]) == {"ArithmeticError: the selector is broken"}
+    assert set(failed["selector"]) == {"gradmatch"}
+    assert len(runs) == 12
+    assert [call for call, _ in told.calls].count("finished") == 12 - len(failed)
+    assert run(sweep).to_do() == ()
+    assert set(tables(sweep)[0]["status"]) == {"finished"}
