@@ -14,12 +14,14 @@ from pydantic_core import PydanticCustomError
 
 from core.coresets import SELECTORS, SelectorChoice
 from core.data import SOURCES, SourceChoice
+from core.data.source import PLACES
 from core.models import MODELS, ModelChoice
 from core.plugin import Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
 from core.preservation import PRESERVERS, PreserverChoice
 from core.pruning import PRUNERS, PrunerChoice
 
 BatchSize = Annotated[int, Strict(), Field(ge=2)]
+Epochs = Annotated[int, Strict(), Field(ge=1, le=100_000)]
 Momentum = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
@@ -30,7 +32,7 @@ class CellConfig:
     data: SourceChoice = SOURCES["digits"]()
     model: ModelChoice = MODELS["small_cnn"]()
     augmentation: Literal["none", "crop_flip"] = "none"
-    epochs: Count = 40
+    epochs: Epochs = 40
     """T."""
     batch_size: BatchSize = 64
     lr: Positive = 0.05
@@ -67,7 +69,10 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
     if cell.nesterov and cell.momentum == 0:
         yield "nesterov", "nesterov: true needs a momentum above 0; set momentum or nesterov: false"
     if cell.fc_prune_rate is not None and cell.scope != "all":
-        yield "fc_prune_rate", f"fc_prune_rate acts under scope: all only, not under {cell.scope}; remove one of the two"
+        yield (
+            "fc_prune_rate",
+            f"fc_prune_rate acts under scope: all only, not under {cell.scope}; remove one of the two",
+        )
     if prunes(cell) and cell.pruner.name == "none":
         yield "prune_rate", f"prune_rate {cell.prune_rate:g} needs a pruner; set pruner, one of {_others(PRUNERS)}"
     if cell.coreset_ratio < 1 and cell.selector.name == "none":
@@ -102,22 +107,17 @@ def first_selection(cell: CellConfig) -> int:
 
 def canonical(cell: CellConfig) -> CellConfig:
     """The one spelling of all cells that train alike: fields that do not act take their default."""
-    default = CellConfig()
-    if not prunes(cell):
-        cell = replace(cell, pruner=default.pruner, prune_rate=0.0, fc_prune_rate=None, scope=default.scope)
+    idle: set[str] = set() if prunes(cell) else {"pruner", "prune_rate", "fc_prune_rate", "scope"}
     if cell.coreset_ratio == 1:
-        cell = _without_selection(cell, default)
-    else:
-        cell = replace(cell, warmup_epochs=warmup_epochs(cell))
-    if cell.preservation.name == "none" or cell.preservation_weight == 0:
-        cell = replace(cell, preservation=default.preservation, preservation_weight=default.preservation_weight)
-    return cell
-
-
-def _without_selection(cell: CellConfig, default: CellConfig) -> CellConfig:
-    idle = {"schedule", "warmup_epochs", "select_every"} - cell.pruner.reads()
-    resets: dict[str, Any] = {name: getattr(default, name) for name in idle}
-    return replace(cell, selector=default.selector, preservation=default.preservation, **resets)
+        reads = cell.pruner.reads() if prunes(cell) else frozenset()
+        idle |= {"selector", "preservation"} | ({"schedule", "warmup_epochs", "select_every"} - reads)
+    if "preservation" in idle or cell.preservation.name == "none" or cell.preservation_weight == 0:
+        idle |= {"preservation", "preservation_weight"}
+    resets: dict[str, Any] = {name: getattr(_DEFAULT, name) for name in idle}
+    if cell.coreset_ratio < 1:
+        resets["warmup_epochs"] = warmup_epochs(cell)
+    changes = {name: value for name, value in resets.items() if getattr(cell, name) != value}
+    return replace(cell, **changes) if changes else cell
 
 
 def as_dict(value: Any, *, defaults: bool = False) -> dict[str, Any]:
@@ -156,9 +156,12 @@ def canonical_json(data: Mapping[str, Any]) -> str:
 
 
 def cell_id(cell: CellConfig) -> str:
-    """12 hex digits that name the cell: the hash of the canonical form's non-default fields."""
-    text = canonical_json(as_dict(canonical(cell)))
+    """12 hex digits that name the cell: the hash of the canonical form's non-default fields, wherever its data lie."""
+    data = as_dict(canonical(cell))
+    data["data"] = {key: value for key, value in data.get("data", {}).items() if key not in PLACES}
+    text = canonical_json(data)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+_DEFAULT = CellConfig()
 _ADAPTER: TypeAdapter[CellConfig] = TypeAdapter(CellConfig)

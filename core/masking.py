@@ -45,7 +45,8 @@ class Masking:
         self.state, mask = self.pruner.step(self.state, view)
         change = None if mask is None else self._change(mask, momentum)
         if not self.pruner.learns_forward and self._sparse:
-            torch._foreach_mul_([weight.grad for weight, _ in self._sparse], [keep for _, keep in self._sparse])
+            gradients = [weight.grad for weight, _ in self._sparse if weight.grad is not None]
+            torch._foreach_mul_(gradients, [keep for weight, keep in self._sparse if weight.grad is not None])
         return change
 
     def gradients(self) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ class Network:
     def logits(self, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """Logits (N x C) in evaluation mode, without augmentation, in chunks."""
         with self._evaluating():
-            return torch.cat([self.forward(self.inputs(chunk), weights) for chunk in images.split(CHUNK)])
+            return torch.cat([self.forward(self.inputs(chunk), weights) for chunk in torch.split(images, CHUNK)])
 
     def logits_and_features(self, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Logits (N x C) and the classifier's inputs (N x D), as ``logits``."""

@@ -8,7 +8,7 @@ Values are validated when the object is made, from Python and from a grid file a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar, Union, dataclass_transform
+from typing import Annotated, Any, TypeVar, Union, cast, dataclass_transform
 
 import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, Strict
@@ -35,7 +35,8 @@ def plugin(cls: type[T]) -> type[T]:
     Raises ``pydantic.ValidationError`` on construction with a bad value.
     """
     rules = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=rules)(cls)
+    made: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=rules)(cls)
+    return cast("type[T]", made)
 
 
 def named(classes: Iterable[type[T]]) -> dict[str, type[T]]:
@@ -45,7 +46,7 @@ def named(classes: Iterable[type[T]]) -> dict[str, type[T]]:
 
 def choice(table: dict[str, type[T]]) -> Any:
     """The field type of a plug-in chosen from ``table``: a name, ``{name: ..., key: value}``, or an instance."""
-    classes = Union[tuple(table.values())]  # noqa: UP007 (a union built from a table)
+    classes: Any = Union.__getitem__(tuple(table.values()))
     return Annotated[classes, Field(discriminator="name"), BeforeValidator(_by_name)]
 
 

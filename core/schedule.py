@@ -18,7 +18,7 @@ def learning_rate(cell: CellConfig, epoch: int) -> float:
 def coreset_starts(cell: CellConfig) -> int:
     """The first epoch trained on a coreset; T + 1 when there is none.
 
-    ``printed``: the first selection. ``skip`` (our reading): the epoch after T/2, or after the warm-up if that is later.
+    ``printed``: the first selection. ``skip`` (our reading): the epoch after T/2, or after a longer warm-up.
     """
     if cell.coreset_ratio == 1:
         return cell.epochs + 1

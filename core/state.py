@@ -22,7 +22,7 @@ class StateError(ValueError):
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything that decides how a run goes on: resuming from it is bit-identical on one CPU, dtype and thread count."""
+    """Everything that decides how a run goes on: bit-identically on the same CPU, dtype and thread count."""
 
     tensors: Mapping[str, Tensor]
     meta: Mapping[str, Any]

@@ -43,6 +43,8 @@ from core.state import RunState, StateError, take, under
 
 CALIBRATION = 256
 """Samples of the calibration batch that init-time pruners see."""
+SEMANTICS_VERSION = 1
+"""Raised whenever the same configuration trains differently; part of the cache key."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class Trainer:
         loss_B = F.cross_entropy(logits, labels, reduction="none")
         penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss(loss_B, index_B, penalty).backward()
+        torch.autograd.backward(self._loss(loss_B, index_B, penalty))
         return Step(loss_B.detach(), logits.detach().argmax(1) == labels, None if penalty is None else penalty.detach())
 
     def _loss(self, loss_B: Tensor, index_B: Tensor, penalty: Tensor | None) -> Tensor:
@@ -248,7 +250,7 @@ class Trainer:
     def _calibration_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy of one fixed batch of the training set; the batch-norm statistics stay as they are."""
         train = self.bundle.train
-        chosen = torch.randperm(len(train), generator=rng.generator(self.cell.seed, "prune"))[: CALIBRATION]
+        chosen = torch.randperm(len(train), generator=rng.generator(self.cell.seed, "prune"))[:CALIBRATION]
         index_B = chosen.to(self.device)
         logits = self.network.forward_frozen(self.network.inputs(train.images[index_B]), weights)
         return F.cross_entropy(logits, train.labels[index_B])
@@ -318,7 +320,9 @@ class Trainer:
         Raises ``StateError`` when the state is of another data set or another model.
         """
         if state.meta["data"] != self.bundle.digest:
-            raise StateError(f"a checkpoint of data set {state.meta['data'][:12]}; this run has {self.bundle.digest[:12]}")
+            raise StateError(
+                f"a checkpoint of data set {state.meta['data'][:12]}; this run has {self.bundle.digest[:12]}"
+            )
         state = RunState({name: tensor.to(self.device) for name, tensor in state.tensors.items()}, state.meta)
         try:
             self.network.module.load_state_dict(take(state, "model"))
@@ -339,7 +343,7 @@ class Trainer:
 
 def batches_of(order_M: Tensor, size: int) -> list[Tensor]:
     """Split into batches of ``size``; the last one is kept, a last one of a single sample joins the one before."""
-    batches = list(order_M.split(size))
+    batches = list(torch.split(order_M, size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

@@ -57,7 +57,8 @@ def _method(kind: str, cls: type[Any]) -> Method:
     properties = {name: rule for name, rule in schema["properties"].items() if name != "name"}
     defaults = {field.name: field.default for field in fields(cls)}
     settings = tuple(
-        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {}))) for name, rule in properties.items()
+        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})))
+        for name, rule in properties.items()
     )
     source = getattr(cls, "source", "")
     return Method(kind, str(defaults["name"]), cls.summary, source, settings, inspect.cleandoc(cls.__doc__ or ""))
@@ -79,7 +80,7 @@ def _allowed(rule: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return " or ".join(map(str, rule["enum"]))
     if rule.get("type") == "array":
         return f"list of {_allowed(rule['items'], definitions)}" if "items" in rule else "list"
-    return rule.get("type", "any") + _interval(rule)
+    return str(rule.get("type", "any")) + _interval(rule)
 
 
 def _interval(rule: Mapping[str, Any]) -> str:

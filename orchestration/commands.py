@@ -9,21 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from analysis import report as reporting
-from core.config import CellConfig, flatten, from_dict
+from core.config import CellConfig, from_dict
 from orchestration import catalogue
 from orchestration.doctor import examine
 from orchestration.errors import UsageError
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
-from orchestration.sweep import Sweep, held, prepare
 from orchestration.store import write_atomically
+from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import write_tables
 from orchestration.tracking import Tracker
 from sweeps.cells import Cell, difference
@@ -102,7 +101,9 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
     lacking = tracker.close(headline)
     if lacking or tracker.error:
         why = tracker.error or "it is slow to answer"
-        console.print(f"[yellow]MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.[/yellow]")
+        console.print(
+            f"[yellow]MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.[/yellow]"
+        )
 
 
 def _write_plan(sweep: Sweep) -> Plan:
@@ -118,7 +119,9 @@ def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
     cells = sweep.cells
     counts = f"{cells.listed} cells listed, {len(cells.cells)} distinct with their baselines"
     done = len(cells.cells) - len(todo)
-    console.print(f"[bold]{sweep.spec.name}[/bold]: {counts}, {done} finished already, {len(todo)} to do", highlight=False)
+    console.print(
+        f"[bold]{sweep.spec.name}[/bold]: {counts}, {done} finished already, {len(todo)} to do", highlight=False
+    )
 
 
 def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
@@ -157,7 +160,9 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
         sweep = prepare(spec, output)
         cells = sweep.cells.cells
         if len(cells) != 1:
-            raise UsageError(f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run")
+            raise UsageError(
+                f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run"
+            )
         run_inline(sweep, sweep.to_do(), EpochLines(console))
         write_tables(sweep)
     console.print(f"tables and checkpoints: {sweep.folder}", highlight=False, soft_wrap=True)
@@ -190,7 +195,9 @@ def status(folder: Path, console: Console) -> None:
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     total = len(sweep.cells.cells)
-    console.print(f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed", highlight=False)
+    console.print(
+        f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed", highlight=False
+    )
     for cell_id, reason in failed.items():
         console.print(f"  {cell_id}: {reason}", highlight=False)
 
@@ -252,7 +259,9 @@ def _cell(name: str, output: Path) -> CellConfig:
         cells = json.loads(path.read_text())["cells"]
         if name in cells:
             return from_dict(cells[name])
-    raise UsageError(f"{name!r} is neither a grid file nor a cell_id of a sweep below {output}; see runs.parquet or MLflow")
+    raise UsageError(
+        f"{name!r} is neither a grid file nor a cell_id of a sweep below {output}; see runs.parquet or MLflow"
+    )
 
 
 def _only_cell(file: Path) -> CellConfig:

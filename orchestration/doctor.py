@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OURS = ("core", "sweeps", "orchestration", "analysis")
-NEEDED = ("torch", "torchvision", "pandas", "pyarrow", "scipy", "sklearn", "pydantic", "safetensors", "matplotlib", "plotly")
+NEEDED = (
+    "torch",
+    "torchvision",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "pydantic",
+    "safetensors",
+    "matplotlib",
+    "plotly",
+)
 FOR_SWEEPS = ("ray", "mlflow")
 FREE_BYTES = 2 * 1024**3
 
@@ -43,7 +54,9 @@ def _packages() -> Iterator[Finding]:
     for name in OURS:
         file = importlib.import_module(name).__file__
         ours = file is not None and Path(file).resolve().parent.parent == here
-        detail = str(file) if ours else f"{file} is another package of that name; remove it, or put {here} first on the path"
+        detail = (
+            str(file) if ours else f"{file} is another package of that name; remove it, or put {here} first on the path"
+        )
         yield Finding(f"package {name}", ours, detail)
 
 
@@ -53,7 +66,11 @@ def _libraries() -> Iterator[Finding]:
             module = importlib.import_module(name)
         except Exception as error:
             hint = "; swast run --inline works without it" if name in FOR_SWEEPS else ""
-            yield Finding(name, False, f"cannot be imported ({error}){hint}; install again with make quickstart or pip install -e .")
+            yield Finding(
+                name,
+                False,
+                f"cannot be imported ({error}){hint}; install again with make quickstart or pip install -e .",
+            )
         else:
             yield Finding(name, True, str(getattr(module, "__version__", "")))
 
@@ -67,7 +84,9 @@ def _torch() -> Iterator[Finding]:
     try:
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except RuntimeError as error:
-        yield Finding("torch with torchvision", False, f"they do not fit together ({error}); install both of one release")
+        yield Finding(
+            "torch with torchvision", False, f"they do not fit together ({error}); install both of one release"
+        )
     else:
         yield Finding("torch with torchvision", True, "operators load")
     cuda = f"{torch.cuda.device_count()} CUDA device(s)" if torch.cuda.is_available() else "no CUDA device; CPU is used"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from orchestration.observer import Observer, Report
 from orchestration.runner import run_cell
@@ -48,7 +49,7 @@ def _run(sweep: Sweep, cell: Cell, observer: Observer) -> None:
         observer.finished(cell.cell_id)
 
 
-def report(cell_id: str, row: dict[str, float], stored: int) -> Report:
+def report(cell_id: str, row: Mapping[str, Any], stored: int) -> Report:
     """The live table's view of a history row."""
     return Report(cell_id, int(row["epoch"]), row["accuracy_val"], row["accuracy_test"], stored)
 

@@ -55,7 +55,7 @@ def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
     try:
-        _check_resources(sweep, ray.cluster_resources())
+        _check_resources(sweep, dict(ray.cluster_resources()))  # type: ignore[no-untyped-call]
         yield
     finally:
         ray.shutdown()
@@ -66,7 +66,9 @@ def _check_resources(sweep: Sweep, there: dict[str, float]) -> None:
     for name, need, have in (("CPU", wanted.cpus, there.get("CPU", 0)), ("GPU", wanted.gpus, there.get("GPU", 0))):
         if need > have:
             key = f"resources.{name.lower()}s"
-            raise ClusterError(f"a trial needs {need:g} {name} and the cluster has {have:g}; lower {key} in the grid file")
+            raise ClusterError(
+                f"a trial needs {need:g} {name} and the cluster has {have:g}; lower {key} in the grid file"
+            )
 
 
 def _our_packages() -> list[Any]:
@@ -85,6 +87,4 @@ def plain(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 
 def report_of(result: dict[str, Any]) -> Report:
     """The live table's view of a trial's result."""
-    return Report(
-        result["cell_id"], result["epoch"], result["accuracy_val"], result["accuracy_test"], result["stored"]
-    )
+    return Report(result["cell_id"], result["epoch"], result["accuracy_val"], result["accuracy_test"], result["stored"])

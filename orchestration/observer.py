@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,21 +41,20 @@ class Observers:
 
     def started(self, cell_id: str) -> None:
         """A worker took the cell."""
-        _each(member.started(cell_id) for member in self.members)
+        for member in self.members:
+            member.started(cell_id)
 
     def progressed(self, report: Report) -> None:
         """The cell trained on."""
-        _each(member.progressed(report) for member in self.members)
+        for member in self.members:
+            member.progressed(report)
 
     def finished(self, cell_id: str) -> None:
         """The cell's last epoch is in the store."""
-        _each(member.finished(cell_id) for member in self.members)
+        for member in self.members:
+            member.finished(cell_id)
 
     def failed(self, cell_id: str, reason: str) -> None:
         """The cell ended with an error."""
-        _each(member.failed(cell_id, reason) for member in self.members)
-
-
-def _each(calls: Iterable[None]) -> None:
-    for _ in calls:
-        pass
+        for member in self.members:
+            member.failed(cell_id, reason)

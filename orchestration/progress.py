@@ -23,7 +23,9 @@ LINE_SECONDS = 10.0
 class Progress:
     """An observer that draws. ``work`` weighs the cells for the estimate of the time left (any unit)."""
 
-    def __init__(self, cells: Mapping[str, Cell], work: Mapping[str, float], already_done: int, console: Console) -> None:
+    def __init__(
+        self, cells: Mapping[str, Cell], work: Mapping[str, float], already_done: int, console: Console
+    ) -> None:
         self._cells = cells
         self._work = work
         self._already = already_done
@@ -42,7 +44,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
         self._console.print(self.line(), highlight=False, soft_wrap=True)
@@ -69,7 +73,9 @@ class Progress:
         with self._lock:
             self.running.pop(cell_id, None)
             self.failures[cell_id] = reason
-        self._console.print(f"[red]failed[/red] {cell_id} ({label(self._cells[cell_id].config)}): {reason}", highlight=False)
+        self._console.print(
+            f"[red]failed[/red] {cell_id} ({label(self._cells[cell_id].config)}): {reason}", highlight=False
+        )
 
     def line(self) -> str:
         """One line: counts, time left, best cell."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,7 @@ PARAMS_PER_CALL = 100
 RUNS_PER_PAGE = 1000
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -71,10 +73,9 @@ class Sink:
         self._tags = {"sweep": sweep.spec.name, **provenance(sweep.device)}
         known = list(self._runs())
         self._children = {run.data.tags["cell_id"]: run for run in known if "cell_id" in run.data.tags}
-        self._parent = next((run.info.run_id for run in known if run.data.tags.get("role") == "sweep"), None)
+        parents = [str(run.info.run_id) for run in known if run.data.tags.get("role") == "sweep"]
+        self._parent = parents[0] if parents else self._new_run(sweep.spec.name, {"role": "sweep"}, None)
         self._logged: dict[str, int] = {}
-        if self._parent is None:
-            self._parent = self._new_run(sweep.spec.name, {"role": "sweep"}, None)
 
     def finished(self) -> frozenset[str]:
         """Cells whose runs are complete already."""
@@ -136,7 +137,7 @@ class Sink:
         if cell.cell_id in self._children:
             return str(self._children[cell.cell_id].info.run_id)
         start = _milliseconds(rows[0]) - round(1000 * rows[0]["seconds"]) if rows else None
-        tags = {"cell_id": cell.cell_id, "mlflow.parentRunId": str(self._parent)}
+        tags = {"cell_id": cell.cell_id, "mlflow.parentRunId": self._parent}
         run_id = self._new_run(label(cell.config), tags, start)
         self._describe(run_id, cell)
         self._children[cell.cell_id] = self._client.get_run(run_id)
@@ -183,10 +184,8 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _milliseconds(row: Mapping[str, Any]) -> int:
-    return round(1000 * row["time"])
+    return round(1000 * float(row["time"]))
 
 
 def _now() -> int:
-    import time
-
     return round(1000 * time.time())

@@ -87,10 +87,13 @@ def context(bundle: Bundle, device: str, threads: int) -> dict[str, Any]:
     """What beside the configuration decides the bits of a result."""
     import torch
 
+    from core.trainer import SEMANTICS_VERSION
+
     precision = "bfloat16" if device == "cuda" else "float32"
     return {
         "data": bundle.digest,
         "torch": torch.__version__,
+        "trainer": SEMANTICS_VERSION,
         "device": device,
         "dtype": precision,
         "threads": threads if device == "cpu" else 0,

@@ -56,7 +56,7 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
 
 def _outcome(sweep: Sweep, cell: Cell, rows: Sequence[Mapping[str, Any]], diverged: bool) -> dict[str, Any]:
     last = rows[-1]
-    outcome = {"status": "finished", "reason": "diverged" if diverged else None}
+    outcome: dict[str, Any] = {"status": "finished", "reason": "diverged" if diverged else None}
     outcome |= {name: last[name] for name in LAST}
     outcome |= {f"accuracy_class_{k}": accuracy for k, accuracy in enumerate(last["accuracy_class"])}
     outcome |= costs(cell.config, rows)

@@ -40,7 +40,10 @@ class Work:
 class CellTrainable(tune.Trainable):
     """Runs one cell per trial; ``config`` holds its ``cell_id``. Results and checkpoints go to the sweep's store."""
 
-    def setup(self, config: dict[str, Any], work: Work) -> None:
+    _last: Progress | None
+    _stored: int
+
+    def setup(self, config: dict[str, Any], work: Work) -> None:  # type: ignore[override]
         """Called once per actor."""
         import torch
 
@@ -55,7 +58,7 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for at least ``MIN_STEP_SECONDS`` or to the cell's end. An error of the cell is a result, not a crash."""
+        """Train for ``MIN_STEP_SECONDS`` or more, or to the end. An error of the cell is a result, not a crash."""
         deadline = time.monotonic() + MIN_STEP_SECONDS
         try:
             for progress in self._steps:
@@ -73,7 +76,7 @@ class CellTrainable(tune.Trainable):
         work = self._work
         cell = from_dict(work.cells[cell_id])
         self._cell_id, self._store = cell_id, Store(work.store)
-        self._last: Progress | None = None
+        self._last = None
         self._stored = 0
         self._steps: Iterator[Progress] = run_cell(
             cell,

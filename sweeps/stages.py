@@ -15,10 +15,8 @@ from itertools import pairwise
 from typing import Any
 
 from core.config import CellConfig, as_dict, canonical, canonical_json, first_selection
+from core.data.source import PLACES
 from core.pruning.gmp import GMP
-
-PLACES = ("root", "download")
-"""Fields of a data source that say where it lies; what it is stands in the context, as a digest."""
 
 
 @dataclass(frozen=True)

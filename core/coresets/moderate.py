@@ -25,7 +25,7 @@ class Moderate(Selector):
     """
 
     name: Literal["moderate"] = "moderate"
-    balanced: Flag = True
+    balanced: Flag = False
 
     summary: ClassVar[str] = "middling distance to the class's median feature"
     source: ClassVar[str] = "Xia et al. 2023, ICLR (openreview 7D5EECbOaf9)"

@@ -30,7 +30,8 @@ def pursue(target_N: Tensor, column: Callable[[int], Tensor], picks: int, ridge:
     chosen: list[int] = []
     for k in range(picks):
         best = int(residual_N.argmax())
-        if residual_N[best] <= solver.tolerance:
+        # Negated, so that NaN ends it too.
+        if not residual_N[best] > solver.tolerance:
             break
         chosen.append(best)
         columns[k] = column(best)
@@ -75,7 +76,7 @@ class Solver:
             slack = self.target[:n] - self.gram[:n, :n] @ self.weight[:n]
             slack[self.free[:n]] = -torch.inf
             entering = int(slack.argmax())
-            if slack[entering] <= self.tolerance:
+            if not slack[entering] > self.tolerance:
                 return
             self._enter(entering)
             self._descend()

@@ -51,6 +51,10 @@ class RawImages:
     class_names: tuple[str, ...]
 
 
+PLACES = frozenset({"root", "download"})
+"""Fields of a source that say where its files lie; two cells that differ in these alone are one."""
+
+
 class DataError(ValueError):
     """A data set that cannot be used: one sentence that says what is missing and how to get it."""
 

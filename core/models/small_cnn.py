@@ -15,27 +15,26 @@ if TYPE_CHECKING:
 class SmallCnn(Model):
     """3x3 convolutions of ``width``, 2 ``width`` and 2 ``width`` channels, each with batch norm and ReLU.
 
-    The second and third are followed by 2 x 2 max-pooling.
+    The second is followed by 2 x 2 max-pooling; the classifier reads the third's whole map.
     """
 
     name: Literal["small_cnn"] = "small_cnn"
-    summary: ClassVar[str] = "3 convolutions with batch norm, 2 poolings, 1 linear layer"
+    summary: ClassVar[str] = "3 convolutions with batch norm, 1 pooling, 1 linear layer"
     width: Count = 16
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        """Raises ``ValueError`` for images that two poolings would leave without a pixel."""
+        """Raises ``ValueError`` for images that pooling would leave without a pixel."""
         from torch import nn
 
         channels, height, width = image_shape
-        if min(height, width) < 4:
-            raise ValueError(f"small_cnn needs images of at least 4 x 4 pixels, not {height} x {width}: take model mlp")
-        features = 2 * self.width * (height // 4) * (width // 4)
+        if min(height, width) < 2:
+            raise ValueError(f"small_cnn needs images of at least 2 x 2 pixels, not {height} x {width}: take model mlp")
+        features = 2 * self.width * (height // 2) * (width // 2)
         return nn.Sequential(
             *_convolution(channels, self.width),
             *_convolution(self.width, 2 * self.width),
             nn.MaxPool2d(2),
             *_convolution(2 * self.width, 2 * self.width),
-            nn.MaxPool2d(2),
             nn.Flatten(),
             nn.Linear(features, num_classes),
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that are pruned together to one rate: by default all of them, else the backbone and the classifier apart."""
+    """Layers that are pruned together to one rate: all of them, or the backbone and the classifier apart."""
 
     layers: tuple[str, ...]
     prune_rate: float
@@ -88,7 +88,7 @@ class Pruner:
     dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "never"
     """When a sparse implementation would need the gradient of pruned weights too; decides the theoretical cost."""
     learns_forward: ClassVar[bool] = False
-    """True when training runs through ``forward_weights``; then stored weights stay dense and the mask acts in evaluation."""
+    """True when training runs through ``forward_weights``: stored weights stay dense, the mask acts in evaluation."""
 
     def init(self, view: View) -> tuple[State, Mask | None]:
         """State and mask before the first epoch. ``None`` keeps the dense mask."""

@@ -28,7 +28,9 @@ from core.trainer import Trainer
 RIGL = {"pruner": {"name": "rigl", "update_every": 100}, "prune_rate": 0.9}
 
 
-def bare_epoch(cell: CellConfig, bundle: Bundle, model: torch.nn.Module, optimizer: torch.optim.SGD, epoch: int) -> float:
+def bare_epoch(
+    cell: CellConfig, bundle: Bundle, model: torch.nn.Module, optimizer: torch.optim.SGD, epoch: int
+) -> float:
     """Seconds of one epoch of the hand-written loop."""
     mean, std = bundle.mean_C.view(1, -1, 1, 1), bundle.std_C.view(1, -1, 1, 1)
     generator = torch.Generator().manual_seed(epoch)
@@ -67,9 +69,10 @@ def compare(name: str, cell: CellConfig, bundle: Bundle, pairs: int) -> None:
     trainer = Trainer(cell, bundle)
     for _ in trainer._init_mask():
         pass
-    seconds = []
-    for epoch in range(1, pairs + 2):
-        seconds.append((bare_epoch(cell, bundle, model, optimizer, epoch), trainer_epoch(trainer, epoch)))
+    seconds = [
+        (bare_epoch(cell, bundle, model, optimizer, epoch), trainer_epoch(trainer, epoch))
+        for epoch in range(1, pairs + 2)
+    ]
     bare, ours = zip(*seconds[1:], strict=True)
     ratios = [b / o for b, o in zip(bare, ours, strict=True)]
     n = len(bundle.train)

@@ -103,7 +103,7 @@ def test_the_papers_first_selection_is_epoch_20_at_every_coreset_size(alpha: flo
 
 
 @given(warmup=st.integers(0, 60), every=st.integers(1, 30))
-def test_first_selection_is_the_first_multiple_of_R_after_K(warmup: int, every: int) -> None:
+def test_first_selection_is_the_first_multiple_of_r_after_k(warmup: int, every: int) -> None:
     cell = CellConfig(epochs=100, coreset_ratio=0.5, selector="el2n", warmup_epochs=warmup, select_every=every)
     assert first_selection(cell) == min(t for t in range(1, 101) if t > warmup and t % every == 0)
 

@@ -41,18 +41,18 @@ def test_el2n_balanced_takes_each_classes_share() -> None:
     assert pick(EL2N(balanced=True), error_case(), 4) == [1, 2, 3, 5]
 
 
-def test_moderate_takes_the_middle_band_of_each_class() -> None:
+def test_moderate_takes_the_middle_band() -> None:
     # Class 0: features 0 1 2 3 10, median 2, distances 2 1 0 1 8; by rank: 2 (0), 1 (1), 3 (1), 0 (2), 4 (8).
     # Class 1: features 0 4 5 20, median 4.5, distances 4.5 .5 .5 15.5; by rank: 6 (.5), 7 (.5), 5 (4.5), 8 (15.5).
     feature_N = torch.tensor([0.0, 1, 2, 3, 10, 0, 4, 5, 20])
     given = Samples(labels_N=torch.tensor([0] * 5 + [1] * 4), num_classes=2, features_ND=feature_N[:, None])
     # 5 of 9 samples: shares 2.78 and 2.22, so 3 and 2. Class 0 spares one on each side, class 1 likewise.
-    assert pick(Moderate(), given, 5) == [0, 1, 3, 5, 7]
+    assert pick(Moderate(balanced=True), given, 5) == [0, 1, 3, 5, 7]
     # One band: all by rank 2 6 7 1 3 0 5 4 8; 5 of 9 spare two on each side: 7 1 3 0 5.
-    assert pick(Moderate(balanced=False), given, 5) == [0, 1, 3, 5, 7]
+    assert pick(Moderate(), given, 5) == [0, 1, 3, 5, 7]
     # 2 of 9: three spare below: 1 3 (ranks 3 and 4). Per class: shares 1.11 and .89, so 1 and 1: ranks 2 and 1.
-    assert pick(Moderate(balanced=False), given, 2) == [1, 3]
-    assert pick(Moderate(), given, 2) == [3, 7]
+    assert pick(Moderate(), given, 2) == [1, 3]
+    assert pick(Moderate(balanced=True), given, 2) == [3, 7]
 
 
 def test_forgetting_takes_never_learnt_then_most_forgotten() -> None:

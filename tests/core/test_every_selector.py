@@ -28,13 +28,20 @@ CHOICES: dict[str, dict[str, object]] = {
     "gradmatch-no-ridge": {"name": "gradmatch", "ridge": 0.0},
     "gradmatch-batch": {"name": "gradmatch", "per": "batch", "batch_size": 7},
     "moderate": {"name": "moderate"},
-    "moderate-global": {"name": "moderate", "balanced": False},
+    "moderate-balanced": {"name": "moderate", "balanced": True},
     "el2n": {"name": "el2n"},
     "el2n-balanced": {"name": "el2n", "balanced": True},
     "forgetting": {"name": "forgetting"},
 }
-QUOTAS = ("random-balanced", "gradmatch", "gradmatch-absolute", "gradmatch-no-ridge", "moderate", "el2n-balanced")
-NO_DRAW = ("gradmatch", "moderate", "moderate-global", "el2n", "el2n-balanced")
+QUOTAS = (
+    "random-balanced",
+    "gradmatch",
+    "gradmatch-absolute",
+    "gradmatch-no-ridge",
+    "moderate-balanced",
+    "el2n-balanced",
+)
+NO_DRAW = ("gradmatch", "moderate", "moderate-balanced", "el2n", "el2n-balanced")
 N = 60
 ADAPTER: TypeAdapter[Selector] = TypeAdapter(SelectorChoice)
 
@@ -104,6 +111,13 @@ def test_perfect_predictions(choice: str) -> None:
     given = samples()
     sure = 1e4 * torch.nn.functional.one_hot(given.labels_N, 4).float()
     check(choose(choice, replace(given, logits_NC=sure), 13), 13)
+
+
+@every
+def test_a_model_that_diverged(choice: str) -> None:
+    given = samples()
+    nan = {name: torch.full_like(getattr(given, name), torch.nan) for name in ("logits_NC", "features_ND")}
+    check(choose(choice, replace(given, **nan), 13), 13)
 
 
 @pytest.mark.parametrize("choice", QUOTAS)

@@ -80,7 +80,7 @@ def test_small_cnn_layers() -> None:
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [(1, 8), (8, 16), (16, 16)]
     assert all(c.bias is None for c in convolutions)
-    assert linears(network)[0].in_features == 16 * 2 * 3
+    assert linears(network)[0].in_features == 16 * 5 * 6
 
 
 def test_mlp_widths_from_a_list() -> None:
@@ -93,7 +93,7 @@ def test_mlp_widths_from_a_list() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "shape", "message"),
     [
-        ("small_cnn", {}, (1, 3, 8), "at least 4 x 4 pixels, not 3 x 8"),
+        ("small_cnn", {}, (1, 1, 8), "at least 2 x 2 pixels, not 1 x 8"),
         ("vit_small", {}, (3, 8, 12), "cannot take 8 x 12"),
         ("vit_small", {"patch": 5}, (3, 32, 32), "patches of 5 pixels and cannot take 32 x 32"),
         ("vit_small", {"dim": 64}, (3, 32, 32), "cannot split dim 64 among 3 heads"),

@@ -28,9 +28,7 @@ SMALL = {
     "select_every": 2,
     "batch_size": 32,
 }
-JOINT = CellConfig(
-    **SMALL, pruner="rigl", prune_rate=0.8, selector="el2n", coreset_ratio=0.2, preservation="complete"
-)
+JOINT = CellConfig(**SMALL, pruner="rigl", prune_rate=0.8, selector="el2n", coreset_ratio=0.2, preservation="complete")
 
 
 @cache

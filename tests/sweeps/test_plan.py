@@ -68,7 +68,7 @@ def test_the_forecast_is_what_a_run_costs(pruner: object, change: dict[str, obje
     foretold = cost(cell, facts, epochs)
     assert foretold.dense == pytest.approx(ledger.dense)
     # Batches differ in size; and a mask acts from the step after its update, one of two or three in these epochs.
-    tolerance = 0.08 if cell.pruner.name == "gmp" else 0.03
+    tolerance = 0.08 if cell.pruner.name == "gmp" else 0.05
     assert foretold.sparse == pytest.approx(ledger.sparse + ledger.selection, rel=tolerance)
     changes = {event.epoch for event in events if isinstance(event, MaskChanged) and event.epoch > 0}
     assert changes <= {t for t, epoch in enumerate(epochs, start=1) if epoch.updates}
@@ -185,8 +185,8 @@ def test_no_warning_without_reason() -> None:
 
 
 def test_a_model_that_cannot_take_the_images_is_named() -> None:
-    with pytest.raises(SpecError, match="model small_cnn on synthetic: small_cnn needs images of at least 4 x 4"):
-        make_plan(parse("cell: {data: {name: synthetic, size: 3}}"))
+    with pytest.raises(SpecError, match="model small_cnn on synthetic: small_cnn needs images of at least 2 x 2"):
+        make_plan(parse("cell: {data: {name: synthetic, size: 1}}"))
 
 
 def test_global_allocations_are_foretold_as_uniform() -> None:
