@@ -135,9 +135,9 @@ def _report(folder: Path, console: Console) -> dict[str, float]:
     result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
     for note in result.notes:
         console.print(f"[yellow]note[/yellow] {note}", highlight=False)
-    for path in result.files:
-        if path.suffix in {".png", ".html"}:
-            console.print(str(path), highlight=False, soft_wrap=True)
+    for kind, name in (("figures", "figures"), ("heat map", "figures/bliss.png"), ("report", "report.html")):
+        if (folder / name).exists():
+            console.print(f"{kind:9s} {folder / name}", highlight=False, soft_wrap=True)
     return dict(result.headline.numbers())
 
 

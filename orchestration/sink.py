@@ -5,6 +5,7 @@ Everything written here is read from the store, with the times recorded there, s
 
 from __future__ import annotations
 
+import getpass
 import os
 import tempfile
 import time
@@ -70,7 +71,8 @@ class Sink:
         self._sweep = sweep
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._experiment = self._open_experiment(local=uri.startswith("sqlite"))
-        self._tags = {"sweep": sweep.spec.name, **provenance(sweep.device)}
+        source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
+        self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.device)}
         known = list(self._runs())
         self._children = {run.data.tags["cell_id"]: run for run in known if "cell_id" in run.data.tags}
         parents = [str(run.info.run_id) for run in known if run.data.tags.get("role") == "sweep"]
@@ -118,7 +120,8 @@ class Sink:
         if found is not None:
             return str(found.experiment_id)
         beside = (self._sweep.folder / "artifacts").resolve().as_uri() if local else None
-        return str(self._client.create_experiment(name, artifact_location=beside))
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self._client.create_experiment(name, artifact_location=beside, tags=tags))
 
     def _runs(self) -> Iterator[Run]:
         token = None

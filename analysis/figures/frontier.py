@@ -67,11 +67,12 @@ def _areas(points: pd.DataFrame) -> Floats:
 
 
 def _intervals(axes: Axes, points: pd.DataFrame) -> None:
-    half = 100 * (points["hi"] - points["lo"]).fillna(0) / 2
+    """Intervals over seeds, cut where accuracy ends."""
+    mean, half = 100 * points["mean"], 50 * (points["hi"] - points["lo"]).fillna(0)
     axes.errorbar(
         points["flops_relative"],
-        100 * points["mean"],
-        yerr=half,
+        mean,
+        yerr=np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]),
         fmt="none",
         ecolor="#666666",
         elinewidth=0.7,
@@ -125,5 +126,6 @@ def _caption(points: pd.DataFrame) -> str:
     return (
         f"Each point is a treatment: mean over seeds ± half-width of the 95 % t-interval, {seeds}. "
         f"{times}Labels on the front: prune rate / coreset ratio in %; labels that would overlap "
-        "are left out, the table has them all. FLOPs: sparse training and selection, theoretical."
+        "are left out, the table has them all. Intervals are cut at 0 and 100 %. FLOPs: sparse training and selection, "
+        "theoretical."
     )
