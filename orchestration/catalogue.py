@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def _method(kind: str, cls: type[Any]) -> Method:
 
 def _plain(default: Any) -> str:
     value = as_dict(default, defaults=True) if is_dataclass(default) else default
-    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _allowed(rule: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.config import as_dict
 from orchestration.observer import Observer, Report
+from orchestration.store import write_atomically
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 
@@ -55,6 +56,7 @@ def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
     try:
+        _check_store(sweep, [node["NodeID"] for node in ray.nodes() if node["Alive"]])
         _check_resources(sweep, dict(ray.cluster_resources()))  # type: ignore[no-untyped-call]
         yield
     finally:
@@ -69,6 +71,27 @@ def _check_resources(sweep: Sweep, there: dict[str, float]) -> None:
             raise ClusterError(
                 f"a trial needs {need:g} {name} and the cluster has {have:g}; lower {key} in the grid file"
             )
+
+
+def _check_store(sweep: Sweep, nodes: Sequence[str]) -> None:
+    """Raises ``ClusterError`` when a node does not see the output folder: its results would be lost to the others."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if len(nodes) < 2:
+        return
+    probe = sweep.store.root.resolve() / ".probe"
+    write_atomically(probe, b"")
+    sees = ray.remote(num_cpus=0)(os.path.exists)
+    answers = [
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(probe))
+        for node in nodes
+    ]
+    blind = sum(not seen for seen in ray.get(answers))
+    probe.unlink()
+    if blind:
+        where = f"{blind} of {len(nodes)} nodes do not see {sweep.folder.resolve()}"
+        raise ClusterError(f"{where}: give --output a folder that all nodes share, such as an NFS mount")
 
 
 def _our_packages() -> list[Any]:

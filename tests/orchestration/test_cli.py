@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestration.catalogue import KINDS, markdown, methods
+from orchestration.cli import app, main
+from orchestration.doctor import examine
+from orchestration.sweep import SweepBusyError, held
+from tests.orchestration.grids import TINY
+
+ROOT = Path(__file__).parent.parent.parent
+COMMANDS = {"run", "train", "plan", "status", "analyze", "methods", "diff", "ui", "doctor"}
+
+
+def call(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return " ".join(result.output.split())
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
+    """The one sentence on stderr of a command that ends with exit code 2."""
+    monkeypatch.setattr("sys.argv", ["swast", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    return told.err
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def test_the_commands_are_these() -> None:
+    assert {command.callback.__name__ for command in app.registered_commands if command.callback} == COMMANDS
+
+
+def test_run_inline_then_again_then_status_analyze_and_diff(grid: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = call("run", grid, "--inline", "--output", output)
+    assert "16 cells listed, 12 distinct" in first
+    assert "0 finished already, 12 to do" in first
+    assert "12 of 12 cells done" in first
+    assert "report.html" in first
+    again = call("run", grid, "--inline", "--output", output)
+    assert "12 finished already, 0 to do" in again
+    assert "12 of 12 cells done, 0 failed" in call("status", output / "tiny")
+    assert "report.html" in call("analyze", output / "tiny")
+    plan = json.loads((output / "tiny" / "plan.json").read_text())
+    a, b = list(plan["cells"])[:2]
+    assert "seed" in call("diff", a, b, "--output", output)
+    assert "the same cell" in call("diff", a, a, "--output", output)
+    files = {path.name for path in (output / "tiny").iterdir()}
+    assert {"sweep.yaml", "plan.json", "runs.parquet", "history.parquet", "report.html", "figures", "store"} <= files
+
+
+def test_extending_a_grid_runs_only_what_is_new(grid: Path, tmp_path: Path) -> None:
+    call("run", grid, "--inline", "--output", tmp_path)
+    assert "12 finished already, 6 to do" in call(
+        "run", grid, "--inline", "--output", tmp_path, "--set", "axes.seed=[0,1,2]"
+    )
+
+
+def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:
+    told = call("plan", grid, "--output", tmp_path / "out")
+    assert "16 listed, 12 distinct" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_of_the_papers_grid_names_petaflops_and_mask_updates() -> None:
+    told = call("plan", ROOT / "sweeps" / "grids" / "paper-table1-r18.yaml")
+    assert "PFLOP" in told
+    assert re.search(r"mask updates after the first switch │ \d+ at least", told)
+
+
+def test_train_runs_one_cell_and_prints_its_epochs(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    path.write_text("cell: {data: {name: synthetic, samples: 64}, model: {name: small_cnn, width: 2}, epochs: 2}")
+    assert "epoch 2" in call("train", path, "--output", tmp_path)
+
+
+def test_train_of_a_grid_says_what_to_do(
+    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refused(capsys, monkeypatch, "train", grid, "--output", tmp_path)
+    assert "has 12 cells; swast train takes one" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("cell: {epoch: 3}", ["line 1", "epoch", "epochs"]),
+        ("axes: {prune_rate: [0, 1]}", ["line 1", "prune_rate", "1"]),
+        ("axes: {prune_rate: []}", ["prune_rate"]),
+        ("cell: {pruner: rigel}", ["rigel", "rigl"]),
+        ("cell: [", ["line 1"]),
+    ],
+)
+def test_a_wrong_grid_is_one_sentence_and_starts_nothing(
+    text: str,
+    parts: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    told = refused(capsys, monkeypatch, "run", path, "--output", tmp_path / "out")
+    assert all(part in told for part in ["bad.yaml", *parts])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["run", "nowhere.yaml"], "nowhere.yaml"),
+        (["analyze", "nowhere"], "nowhere"),
+        (["status", "nowhere"], "sweep.yaml"),
+        (["methods", "rigel"], "no method is named 'rigel'"),
+        (["diff", "abc", "def", "--output", "nowhere"], "'abc' is neither a grid file nor a cell_id"),
+        (["ui", "nowhere"], "mlflow.db"),
+        (["ui", "--output", "nowhere"], "mlflow.db"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(
+    arguments: list[str], part: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert part in refused(capsys, monkeypatch, *arguments)
+
+
+def test_a_second_run_of_one_sweep_says_who_holds_it(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(SweepBusyError, match=r"is in use by process \d+"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
+
+
+def test_doctor_finds_nothing_wrong_here() -> None:
+    assert [finding for finding in examine() if not finding.fine] == []
+
+
+def test_doctor_finds_a_package_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import analysis
+
+    monkeypatch.setattr(analysis, "__file__", str(tmp_path / "analysis" / "__init__.py"))
+    wrong = [finding for finding in examine() if not finding.fine]
+    assert [finding.what for finding in wrong] == ["package analysis"]
+    assert "another package of that name" in wrong[0].detail
+
+
+def test_methods_lists_everything_and_describes_one() -> None:
+    told = call("methods")
+    assert all(method.name in told for method in methods())
+    assert "number in [0, 1]" in call("methods", "rigl")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_readme_shows_the_tables_as_they_are(kind: str) -> None:
+    assert markdown(kind) in (ROOT / "README.md").read_text()
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"swast (\w+)", text)) - COMMANDS == set()
+    for grid in set(re.findall(r"sweeps/grids/[\w-]+\.yaml", text)):
+        assert (ROOT / grid).exists()

@@ -1,0 +1,184 @@
+"""The command itself on Ray and MLflow, disturbed as a person or a machine would, against the same grid in-process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from orchestration.inline import run_inline
+from orchestration.observer import Observers
+from orchestration.sweep import prepare
+from orchestration.tables import tables
+from sweeps.spec import load
+from tests.orchestration.grids import TINY, timeless
+
+PATIENCE = 240
+
+
+def swast(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", "from orchestration.cli import main; main()", *map(str, arguments)]
+
+
+def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(swast(*arguments), capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("epochs: 6", "epochs: 60"))
+    return path
+
+
+def in_process(grid: Path, output: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    sweep = prepare(load(grid), output)
+    run_inline(sweep, sweep.to_do(), Observers(()))
+    return tables(sweep)
+
+
+def assert_same_results(grid: Path, disturbed: Path, tmp_path: Path) -> None:
+    for ours, theirs in zip(
+        tables(prepare(load(grid), disturbed)), in_process(grid, tmp_path / "in-process"), strict=True
+    ):
+        pd.testing.assert_frame_equal(timeless(ours), timeless(theirs))
+
+
+def states(output: Path) -> int:
+    return len(list(output.rglob("*.state")))
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield int(child)
+        yield from descendants(int(child))
+
+
+def workers(pid: int) -> list[int]:
+    """Trial processes among the descendants of ``pid``."""
+    found = []
+    for child in descendants(pid):
+        try:
+            title = Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::") and b"Trainable" in title:
+            found.append(child)
+    return found
+
+
+def test_ctrl_c_a_killed_worker_and_the_same_again(grid: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = swast("run", grid, "--output", output, "--tracking-uri", "none")
+
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_until(lambda: states(output) > 2, process)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, told
+    assert "nothing is lost. To go on: swast run" in " ".join(told.split())
+
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    before = states(output)
+    wait_until(lambda: states(output) > before + 2 and bool(workers(process.pid)), process)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    told, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, told
+    assert "the worker process died" in told
+    runs = pd.read_parquet(output / "tiny" / "runs.parquet")
+    assert set(runs.loc[runs["status"] == "failed", "reason"]) == {"the worker process died"}
+
+    last = call("run", grid, "--output", output, "--tracking-uri", "none")
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert_same_results(grid, output, tmp_path)
+
+
+def test_mlflow_is_laid_out_as_a_person_browses_it_and_never_doubled(grid: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    output = tmp_path / "out"
+    first = call("run", grid, "--output", output, "--set", "cell.epochs=6")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "report.html" in first.stdout
+    again = call("run", grid, "--output", output, "--set", "cell.epochs=6")
+    assert again.returncode == 0
+    assert "12 finished already, 0 to do" in " ".join(again.stdout.split())
+
+    client = MlflowClient(f"sqlite:///{output}/tiny/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    parents = [run for run in runs if run.data.tags.get("role") == "sweep"]
+    children = [run for run in runs if "cell_id" in run.data.tags]
+    assert (len(parents), len(children)) == (1, 12)
+    assert len({run.data.tags["cell_id"] for run in children}) == 12
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parents[0].info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    artifacts = {file.path for file in client.list_artifacts(parents[0].info.run_id)}
+    assert {"report.html", "figures", "runs.parquet", "history.parquet", "sweep.yaml", "plan.json"} <= artifacts
+    assert parents[0].data.metrics["cells_finished"] == 12
+
+    table = pd.read_parquet(output / "tiny" / "runs.parquet").set_index("cell_id")
+    history = pd.read_parquet(output / "tiny" / "history.parquet")
+    for run in children:
+        cell_id = run.data.tags["cell_id"]
+        rows = history[history["cell_id"] == cell_id]
+        points = client.get_metric_history(run.info.run_id, "accuracy/test")
+        assert [(p.step, p.value) for p in points] == list(zip(rows["epoch"], rows["accuracy_test"], strict=True))
+        assert run.data.metrics["flops/relative"] == pytest.approx(table.loc[cell_id, "flops_relative"])
+        assert run.data.params["pruner.name"] == table.loc[cell_id, "pruner"]
+        assert run.inputs.dataset_inputs[0].dataset.name == "synthetic"
+
+
+def test_a_named_cluster_runs_the_cells(grid: Path, tmp_path: Path) -> None:
+    ray = Path(sys.executable).with_name("ray")
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    port, scratch = "6399", tmp_path / "ray"
+    head = [ray, "start", "--head", "--block", "--port", port, "--num-cpus", "2", "--include-dashboard=false"]
+    cluster = subprocess.Popen(
+        [*head, "--node-ip-address=127.0.0.1", f"--temp-dir={scratch}"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        command = ["run", grid, "--output", tmp_path / "out", "--tracking-uri", "none", "--set", "cell.epochs=6"]
+        done = call(*command, "--address", f"127.0.0.1:{port}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "12 of 12 cells done" in done.stdout
+    finally:
+        cluster.terminate()
+        cluster.wait(timeout=60)
+
+
+def test_an_address_where_nobody_answers_is_one_sentence(grid: Path, tmp_path: Path) -> None:
+    done = call("run", grid, "--output", tmp_path, "--address", "127.0.0.1:1", "--tracking-uri", "none")
+    assert done.returncode == 2
+    assert "cannot start or reach the Ray cluster at 127.0.0.1:1" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_inline_never_imports_ray_or_mlflow(grid: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from orchestration.cli import app;"
+        f"app(['run', {str(grid)!r}, '--inline', '--output', {str(tmp_path)!r}, '--set', 'cell.epochs=6'],"
+        " standalone_mode=False);"
+        "sys.exit(any(name in sys.modules for name in ('ray', 'mlflow', 'optuna')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
