@@ -11,15 +11,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+MAP = 4
+"""Height and width of the map that the classifier reads."""
+
+
 @plugin
 class SmallCnn(Model):
     """3x3 convolutions of ``width``, 2 ``width`` and 2 ``width`` channels, each with batch norm and ReLU.
 
-    The second is followed by 2 x 2 max-pooling; the classifier reads the third's whole map.
+    The second is followed by 2 x 2 max-pooling. The classifier reads the third's map averaged to 4 x 4, so that it has
+    as many inputs whatever the image's size (an 8 x 8 image's map is 4 x 4 already).
     """
 
     name: Literal["small_cnn"] = "small_cnn"
-    summary: ClassVar[str] = "3 convolutions with batch norm, 1 pooling, 1 linear layer"
+    summary: ClassVar[str] = "3 convolutions with batch norm, 2 poolings, 1 linear layer"
     width: Count = 16
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
@@ -29,14 +34,14 @@ class SmallCnn(Model):
         channels, height, width = image_shape
         if min(height, width) < 2:
             raise ValueError(f"small_cnn needs images of at least 2 x 2 pixels, not {height} x {width}: take model mlp")
-        features = 2 * self.width * (height // 2) * (width // 2)
         return nn.Sequential(
             *_convolution(channels, self.width),
             *_convolution(self.width, 2 * self.width),
             nn.MaxPool2d(2),
             *_convolution(2 * self.width, 2 * self.width),
+            nn.AdaptiveAvgPool2d(MAP),
             nn.Flatten(),
-            nn.Linear(features, num_classes),
+            nn.Linear(2 * self.width * MAP * MAP, num_classes),
         )
 
 

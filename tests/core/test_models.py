@@ -80,7 +80,7 @@ def test_small_cnn_layers() -> None:
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [(1, 8), (8, 16), (16, 16)]
     assert all(c.bias is None for c in convolutions)
-    assert linears(network)[0].in_features == 16 * 5 * 6
+    assert linears(network)[0].in_features == 16 * 4 * 4
 
 
 def test_mlp_widths_from_a_list() -> None:

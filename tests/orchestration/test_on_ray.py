@@ -148,17 +148,17 @@ def test_mlflow_is_laid_out_as_a_person_browses_it_and_never_doubled(grid: Path,
 def test_a_named_cluster_runs_the_cells(grid: Path, tmp_path: Path) -> None:
     ray = Path(sys.executable).with_name("ray")
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    port, scratch = "6399", tmp_path / "ray"
-    head = [ray, "start", "--head", "--block", "--port", port, "--num-cpus", "2", "--include-dashboard=false"]
+    address, scratch = "127.0.0.2", tmp_path / "ray"  # Ray takes 127.0.0.1 for the address of the outer interface
+    head = [ray, "start", "--head", "--block", "--port", "6399", "--num-cpus", "2", "--include-dashboard=false"]
     cluster = subprocess.Popen(
-        [*head, "--node-ip-address=127.0.0.1", f"--temp-dir={scratch}"],
+        [*head, f"--node-ip-address={address}", f"--temp-dir={scratch}"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         command = ["run", grid, "--output", tmp_path / "out", "--tracking-uri", "none", "--set", "cell.epochs=6"]
-        done = call(*command, "--address", f"127.0.0.1:{port}")
+        done = call(*command, "--address", f"{address}:6399")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "12 of 12 cells done" in done.stdout
     finally:
