@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from sweeps.cells import Cell
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
 }
+
+
+CONNECT_SECONDS = 10.0
 
 
 class ClusterError(RuntimeError):
@@ -46,8 +49,11 @@ def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address:
 def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     import ray
 
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
     if address is not None:
+        _check_address(address)
         options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
         options["runtime_env"] = {"py_modules": _our_packages()}
     try:
@@ -71,6 +77,20 @@ def _check_resources(sweep: Sweep, there: dict[str, float]) -> None:
             raise ClusterError(
                 f"a trial needs {need:g} {name} and the cluster has {have:g}; lower {key} in the grid file"
             )
+
+
+def _check_address(address: str) -> None:
+    """Raises ``ClusterError`` at once when nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({reason}); is it running? --inline needs none"
+        ) from error
 
 
 def _check_store(sweep: Sweep, nodes: Sequence[str]) -> None:
