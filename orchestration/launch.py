@@ -37,8 +37,8 @@ def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address:
 
     Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    for name, value in (ENVIRONMENT | ({"RAY_AUTH_MODE": "token"} if address is None else {})).items():
+        os.environ.setdefault(name, value)  # before ray is imported: it reads them once
     from orchestration.tuning import fit
 
     with _cluster(sweep, address), tempfile.TemporaryDirectory(prefix="swast-tune-") as scratch:
@@ -49,8 +49,6 @@ def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address:
 def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     import ray
 
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
     if address is not None:
         _check_address(address)

@@ -6,6 +6,7 @@ Everything written here is read from the store, with the times recorded there, s
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import tempfile
 import time
@@ -33,7 +34,6 @@ PARAMS_PER_CALL = 100
 RUNS_PER_PAGE = 1000
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -68,6 +68,7 @@ class Sink:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._sweep = sweep
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._experiment = self._open_experiment(local=uri.startswith("sqlite"))

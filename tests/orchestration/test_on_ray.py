@@ -160,14 +160,16 @@ def short_path() -> Iterator[str]:
         yield path
 
 
-def test_a_named_cluster_runs_the_cells(grid: Path, tmp_path: Path, short_path: str) -> None:
+def test_a_named_cluster_runs_the_cells(
+    grid: Path, tmp_path: Path, short_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = Path(sys.executable).with_name("ray")
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     address = "127.0.0.2"  # Ray takes 127.0.0.1 for the address of the outer interface
     head = [ray, "start", "--head", "--block", "--port", "6399", "--num-cpus", "2", "--include-dashboard=false"]
     cluster = subprocess.Popen(
         [*head, f"--node-ip-address={address}", f"--temp-dir={short_path}"],
-        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
