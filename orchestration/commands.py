@@ -23,7 +23,7 @@ from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.store import write_atomically
 from orchestration.sweep import Sweep, held, prepare
-from orchestration.tables import write_tables
+from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
 from sweeps.cells import Cell, difference
 from sweeps.plan import Plan, make_plan
@@ -128,7 +128,12 @@ def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
     """Tables, figures and report of what is finished; the headline numbers."""
     if not write_tables(sweep)[0]:
         return {}
-    return _report(sweep.folder, console)
+    spent = totals(sweep)
+    alone, executed = spent["alone/flops_dense"], spent["executed/flops_dense"]
+    if executed < alone:
+        saved = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
+        console.print(f"{executed:.3g} FLOP executed in place of {alone:.3g}: {saved}", highlight=False)
+    return _report(sweep.folder, console) | spent
 
 
 def _report(folder: Path, console: Console) -> dict[str, float]:

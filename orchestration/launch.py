@@ -60,7 +60,7 @@ def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
     try:
-        _check_store(sweep, [node["NodeID"] for node in ray.nodes() if node["Alive"]])
+        _check_store(sweep, [node["NodeID"] for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
         _check_resources(sweep, dict(ray.cluster_resources()))  # type: ignore[no-untyped-call]
         yield
     finally:

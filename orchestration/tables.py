@@ -74,6 +74,26 @@ def costs(config: CellConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, fl
     return total
 
 
+def totals(sweep: Sweep) -> dict[str, float]:
+    """What the finished cells cost: as if each had run alone, and executed, with every shared segment once."""
+    alone: dict[str, float] = {"flops_dense": 0.0, "seconds": 0.0}
+    executed = dict(alone)
+    seen: set[str] = set()
+    for cell in sweep.cells.cells:
+        if sweep.history(cell) is None:
+            continue
+        for segment in sweep.chains[cell.cell_id]:
+            entry = sweep.store.rows(segment)
+            for name in alone:
+                cost = sum(row[name] for row in entry.rows) if entry is not None else 0.0
+                alone[name] += cost
+                executed[name] += 0.0 if segment.key in seen else cost
+            seen.add(segment.key)
+    return {f"alone/{name}": cost for name, cost in alone.items()} | {
+        f"executed/{name}": cost for name, cost in executed.items()
+    }
+
+
 def _standard() -> frozenset[str]:
     named = {f"{kind}.name" for kind in NAMED}
     return frozenset(named | {"seed", "epochs", "prune_rate", "fc_prune_rate", "coreset_ratio"})

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.runs import load_history, load_runs
 from orchestration.inline import run_inline
-from orchestration.tables import tables, write_tables
+from orchestration.tables import tables, totals, write_tables
 from tests.orchestration.grids import BROKEN, TINY, Recorder, run, tiny
 
 
@@ -26,6 +26,16 @@ def test_a_cells_cost_is_the_sum_along_its_chain(tmp_path: Path) -> None:
         assert runs.set_index("cell_id")[name].to_dict() == pytest.approx(sums[name].to_dict())
     dense = runs[(runs["pruner"] == "none") & (runs["coreset_ratio"] == 1)]
     assert dense["flops_relative"].tolist() == [1.0, 1.0]
+
+
+def test_shared_segments_are_executed_once(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path))
+    runs, _ = tables(sweep)
+    spent = totals(sweep)
+    assert spent["alone/flops_dense"] == pytest.approx(runs["flops_dense"].sum())
+    # Per seed and prune rate the two selectors share epoch 1, once for the dense and once for the pruned network.
+    one_epoch = runs.loc[(runs["pruner"] == "none") & (runs["coreset_ratio"] == 1), "flops_dense"].iloc[0] / 6
+    assert spent["alone/flops_dense"] - spent["executed/flops_dense"] == pytest.approx(4 * one_epoch)
 
 
 def test_a_further_swept_field_is_a_column_and_null_where_it_does_not_act(tmp_path: Path) -> None:
