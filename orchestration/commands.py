@@ -21,6 +21,7 @@ from orchestration.errors import UsageError
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
+from orchestration.speech import say
 from orchestration.store import write_atomically
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
@@ -84,7 +85,7 @@ def _run_cells(
 
                 run_on_ray(sweep, todo, observer, target.address)
         except KeyboardInterrupt:
-            console.print("Interrupted; writing what is finished.")
+            say(console, "Interrupted; writing what is finished.")
 
 
 @contextmanager
@@ -101,9 +102,7 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
     lacking = tracker.close(headline)
     if lacking or tracker.error:
         why = tracker.error or "it is slow to answer"
-        console.print(
-            f"[yellow]MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.[/yellow]"
-        )
+        say(console, f"MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.", "warning")
 
 
 def _write_plan(sweep: Sweep) -> Plan:
@@ -119,9 +118,7 @@ def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
     cells = sweep.cells
     counts = f"{cells.listed} cells listed, {len(cells.cells)} distinct with their baselines"
     done = len(cells.cells) - len(todo)
-    console.print(
-        f"[bold]{sweep.spec.name}[/bold]: {counts}, {done} finished already, {len(todo)} to do", highlight=False
-    )
+    say(console, f"{counts}, {done} finished already, {len(todo)} to do", f"{sweep.spec.name}:")
 
 
 def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
@@ -132,17 +129,17 @@ def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
     alone, executed = spent["alone/flops_dense"], spent["executed/flops_dense"]
     if executed < alone:
         saved = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
-        console.print(f"{executed:.3g} FLOP executed in place of {alone:.3g}: {saved}", highlight=False)
+        say(console, f"{executed:.3g} FLOP executed in place of {alone:.3g}: {saved}")
     return _report(sweep.folder, console) | spent
 
 
 def _report(folder: Path, console: Console) -> dict[str, float]:
     result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
     for note in result.notes:
-        console.print(f"[yellow]note[/yellow] {note}", highlight=False)
+        say(console, note, "note")
     for kind, name in (("figures", "figures"), ("heat map", "figures/bliss.png"), ("report", "report.html")):
         if (folder / name).exists():
-            console.print(f"{kind:9s} {folder / name}", highlight=False, soft_wrap=True)
+            say(console, f"{kind:9s} {folder / name}")
     return dict(result.headline.numbers())
 
 
@@ -150,10 +147,10 @@ def _farewell(sweep: Sweep, console: Console) -> int:
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     for cell_id, reason in failed.items():
-        console.print(f"[red]failed[/red] {cell_id}: {reason}", highlight=False)
+        say(console, f"{cell_id}: {reason}", "failed")
     if len(left) > len(failed):
         command = " ".join(["swast", *sys.argv[1:]])
-        console.print(f"Stopped with {len(left) - len(failed)} cells to do; nothing is lost. To go on: {command}")
+        say(console, f"Stopped with {len(left) - len(failed)} cells to do; nothing is lost. To go on: {command}")
         return INTERRUPTED
     return 1 if failed else 0
 
@@ -170,7 +167,7 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
             )
         run_inline(sweep, sweep.to_do(), EpochLines(console))
         write_tables(sweep)
-    console.print(f"tables and checkpoints: {sweep.folder}", highlight=False, soft_wrap=True)
+    say(console, f"tables and checkpoints: {sweep.folder}")
     return _farewell(sweep, console)
 
 
@@ -183,7 +180,7 @@ def plan(file: Path, overrides: Sequence[str], output: Path, console: Console) -
         table.add_row(name, value)
     console.print(table)
     for warning in made.warnings:
-        console.print(f"[yellow]warning[/yellow] {warning}", highlight=False)
+        say(console, warning, "warning")
 
 
 def _finished(spec: SweepSpec, output: Path) -> frozenset[str]:
@@ -200,11 +197,9 @@ def status(folder: Path, console: Console) -> None:
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     total = len(sweep.cells.cells)
-    console.print(
-        f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed", highlight=False
-    )
+    say(console, f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed")
     for cell_id, reason in failed.items():
-        console.print(f"  {cell_id}: {reason}", highlight=False)
+        say(console, f"{cell_id}: {reason}", "failed")
 
 
 def _resolved(folder: Path) -> Path:
@@ -235,10 +230,10 @@ def methods(name: str | None, console: Console) -> None:
 
 
 def _describe(method: catalogue.Method, console: Console) -> None:
-    console.print(f"[bold]{method.name}[/bold] ({method.kind}): {method.summary}", highlight=False)
-    console.print(method.description, highlight=False)
+    say(console, f"({method.kind}): {method.summary}", method.name)
+    say(console, method.description)
     if method.source:
-        console.print(f"Source: {method.source}", highlight=False)
+        say(console, f"Source: {method.source}")
     table = Table("setting", "default", "allowed")
     for setting in method.settings:
         table.add_row(setting.name, setting.default, setting.allowed)
@@ -249,7 +244,7 @@ def diff(a: str, b: str, output: Path, console: Console) -> None:
     """Print the fields in which two cells differ."""
     changes = difference(_cell(a, output), _cell(b, output))
     if not changes:
-        console.print("the two are the same cell")
+        say(console, "the two are the same cell")
         return
     table = Table("field", a, b)
     for field, (left, right) in changes.items():
@@ -283,7 +278,7 @@ def ui(folder: Path | None, port: int, output: Path, console: Console) -> int:
     database = (folder or _newest(output)) / "mlflow.db"
     if not database.is_file():
         raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri")
-    console.print(f"{database.parent}: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    say(console, f"{database.parent}: http://127.0.0.1:{port} (Ctrl-C ends it)")
     uri = local_uri(database.parent)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     try:
@@ -303,6 +298,5 @@ def doctor(console: Console) -> int:
     """Print every finding. 0 when all are fine."""
     findings = examine()
     for finding in findings:
-        mark = "[green]ok[/green]  " if finding.fine else "[red]BAD[/red] "
-        console.print(f"{mark} {finding.what}: {finding.detail}", highlight=False, soft_wrap=True)
+        say(console, f"{finding.what}: {finding.detail}", "ok" if finding.fine else "BAD")
     return 0 if all(finding.fine for finding in findings) else 1

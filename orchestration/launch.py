@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from core.config import as_dict
-from orchestration.observer import Observer, Report
+from orchestration.observer import Observer
 from orchestration.store import write_atomically
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
@@ -119,13 +118,3 @@ def _our_packages() -> list[Any]:
     import sweeps
 
     return [core, sweeps, orchestration, analysis]
-
-
-def plain(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """The configurations as plain data by cell_id, as workers read them."""
-    return {cell.cell_id: as_dict(cell.config) for cell in cells}
-
-
-def report_of(result: dict[str, Any]) -> Report:
-    """The live table's view of a trial's result."""
-    return Report(result["cell_id"], result["epoch"], result["accuracy_val"], result["accuracy_test"], result["stored"])

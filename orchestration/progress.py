@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from orchestration.observer import Report
+from orchestration.speech import say
 from sweeps.cells import Cell, label
 
 SHOWN = 8
@@ -49,7 +50,7 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        self._console.print(self.line(), highlight=False, soft_wrap=True)
+        say(self._console, self.line())
 
     def started(self, cell_id: str) -> None:
         """A worker took the cell."""
@@ -73,9 +74,7 @@ class Progress:
         with self._lock:
             self.running.pop(cell_id, None)
             self.failures[cell_id] = reason
-        self._console.print(
-            f"[red]failed[/red] {cell_id} ({label(self._cells[cell_id].config)}): {reason}", highlight=False
-        )
+        say(self._console, f"{cell_id} ({label(self._cells[cell_id].config)}): {reason}", "failed")
 
     def line(self) -> str:
         """One line: counts, time left, best cell."""
@@ -124,7 +123,7 @@ class Progress:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            self._console.print(self.line(), highlight=False, soft_wrap=True)
+            say(self._console, self.line())
 
 
 class EpochLines:
@@ -135,12 +134,12 @@ class EpochLines:
 
     def started(self, cell_id: str) -> None:
         """Print the cell's name."""
-        self._console.print(f"cell {cell_id}", highlight=False)
+        say(self._console, f"cell {cell_id}")
 
     def progressed(self, report: Report) -> None:
         """Print the epoch's accuracies."""
         val = "" if report.accuracy_val is None else f"  val {100 * report.accuracy_val:6.2f} %"
-        self._console.print(f"epoch {report.epoch:4d}{val}  test {100 * report.accuracy_test:6.2f} %", highlight=False)
+        say(self._console, f"epoch {report.epoch:4d}{val}  test {100 * report.accuracy_test:6.2f} %")
 
     def finished(self, cell_id: str) -> None:
         """Nothing to add."""

@@ -9,8 +9,8 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
-from orchestration.launch import plain, report_of
-from orchestration.observer import Observer
+from core.config import as_dict
+from orchestration.observer import Observer, Report
 from orchestration.sweep import Sweep
 from orchestration.trainable import CellTrainable, Work
 from sweeps.cells import Cell
@@ -81,3 +81,13 @@ def fit(sweep: Sweep, cells: Sequence[Cell], observer: Observer, scratch: str) -
         ),
     )
     tuner.fit()
+
+
+def plain(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """The configurations as plain data by cell_id, as workers read them."""
+    return {cell.cell_id: as_dict(cell.config) for cell in cells}
+
+
+def report_of(result: dict[str, Any]) -> Report:
+    """The live table's view of a trial's result."""
+    return Report(result["cell_id"], result["epoch"], result["accuracy_val"], result["accuracy_test"], result["stored"])

@@ -1,0 +1,14 @@
+"""Lines for a person: plain text that is never taken for markup, not wrapped where it would break a path."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+STYLES = {"failed": "red", "warning": "yellow", "note": "yellow", "ok": "green", "BAD": "red"}
+
+
+def say(console: Console, text: str, label: str = "") -> None:
+    """Print one line, after a coloured label if there is one."""
+    parts = [(label, STYLES.get(label, "bold")), " ", text] if label else [text]
+    console.print(Text.assemble(*parts), soft_wrap=True)
