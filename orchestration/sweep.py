@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Sweep:
     """By cell_id."""
     device: str
     threads: int
+    known: set[str] = field(default_factory=set, compare=False)
+    """Cells found finished so far: a finished cell stays so, and is not read again to see it."""
 
     def bundle(self, cell: CellConfig) -> Bundle:
         """The data set of a cell."""
@@ -49,7 +51,13 @@ class Sweep:
 
     def to_do(self) -> tuple[Cell, ...]:
         """Wanted minus finished, in grid order."""
-        return tuple(cell for cell in self.cells.cells if self.history(cell) is None)
+        return tuple(cell for cell in self.cells.cells if not self.finished(cell))
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether the store holds the cell's last epoch."""
+        if cell.cell_id not in self.known and self.history(cell) is not None:
+            self.known.add(cell.cell_id)
+        return cell.cell_id in self.known
 
 
 def source_key(cell: CellConfig) -> str:

@@ -38,7 +38,7 @@ class Tracker:
     def start(self) -> None:
         """Begin; cells that finished in an earlier session are written too, where MLflow lacks them."""
         for cell in self._sweep.cells.cells:
-            if self._sweep.history(cell) is not None:
+            if self._sweep.finished(cell):
                 self._waiting[cell.cell_id] = "FINISHED"
         self._thread.start()
 
