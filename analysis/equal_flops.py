@@ -70,7 +70,10 @@ def _neighbours(joint: pd.DataFrame, front: pd.DataFrame) -> pd.DataFrame:
     out = joint.assign(weight=weight)
     for name, index in (("low", low), ("high", high)):
         for column in CELL[1:]:
-            out[f"{name}_{column}"] = front[column].to_numpy()[index] if len(front) else np.nan
+            known = front[column]
+            out[f"{name}_{column}"] = (
+                known.to_numpy()[index] if len(front) else pd.Series(np.nan, out.index, known.dtype)
+            )
     return out
 
 

@@ -29,7 +29,9 @@ class Extreme:
         interval = "no interval"
         if np.isfinite(self.lo):
             interval = f"95 % interval {_signed(self.lo)} to {_signed(self.hi)}"
-        verdict = f"q = {self.q:.2g}" if np.isfinite(self.q) else "not tested"
+        verdict = "not tested"
+        if np.isfinite(self.q):
+            verdict = f"{'significant' if self.significant else 'not significant'}, q = {self.q:.2g}"
         return (
             f"{_signed(self.value)} {MEASURES[self.measure].unit} ({interval}, n = {self.n}, {verdict}) "
             f"at {self.where}. It is the extreme of {self.among} cells, hence optimistic."

@@ -66,7 +66,8 @@ def write(analysis: Analysis, command: str = "") -> Analysis:
     """Write report.html, the CSV and LaTeX tables and figures/ under the analysed folder.
 
     ``command`` is what the page tells to run again. Every file replaces the one before at
-    once, and equal input gives equal bytes. Returns the analysis with ``files`` filled in.
+    once, and equal input gives equal bytes. Figures of an earlier analysis go.
+    Returns the analysis with ``files`` filled in.
     """
     from analysis.figures.drawn import drawn
 
@@ -86,7 +87,16 @@ def write(analysis: Analysis, command: str = "") -> Analysis:
         put(f"figures/{figure.name}.png", figure.png)
         put(f"figures/{figure.name}.svg", figure.svg)
     put("report.html", _page(analysis, images, command).encode())
+    _clear(analysis.folder, {path.name for path in files})
     return replace(analysis, files=tuple(files))
+
+
+def _clear(folder: Path, current: set[str]) -> None:
+    """Remove figures and tables that an earlier analysis of the folder left, lest they be taken for this one's."""
+    for pattern in ("figures/*.png", "figures/*.svg", "tables/*.tex"):
+        for path in folder.glob(pattern):
+            if path.name not in current:
+                path.unlink()
 
 
 def _check_history(folder: Path, runs: pd.DataFrame) -> tuple[str, ...]:

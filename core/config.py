@@ -80,7 +80,8 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
         yield "coreset_ratio", f"{ratio} needs a selector; set selector, one of {_others(SELECTORS)}"
     if cell.coreset_ratio < 1 and first_selection(cell) > cell.epochs:
         when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
-        yield "select_every", f"select_every {cell.select_every}: {when}; lower select_every or warmup_epochs"
+        default = " (the default)" if cell.select_every == 20 else ""
+        yield "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
 
 
 def _others(table: Mapping[str, object]) -> str:

@@ -39,7 +39,9 @@ def run(
     set_: Set = None,
     output: Output = Path("outputs"),
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on; a local Ray by default.")] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray and MLflow.")] = False,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="In this process, without Ray and MLflow.")
+    ] = False,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server or database; 'none' for none; by default beside the output.")
     ] = None,
@@ -96,7 +98,7 @@ def ui(
     output: Output = Path("outputs"),
 ) -> None:
     """Browse a sweep's runs in the MLflow UI."""
-    raise typer.Exit(commands.ui(folder, port, output, Console()))
+    commands.ui(folder, port, output, Console())
 
 
 @app.command()

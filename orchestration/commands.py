@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from orchestration.store import write_atomically
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
-from sweeps.cells import Cell, difference
+from sweeps.cells import Cell, difference, expand
 from sweeps.plan import Plan, make_plan
 from sweeps.spec import SweepSpec, load
 
@@ -137,9 +138,9 @@ def _report(folder: Path, console: Console) -> dict[str, float]:
     result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
     for note in result.notes:
         say(console, note, "note")
-    for kind, name in (("figures", "figures"), ("heat map", "figures/bliss.png"), ("report", "report.html")):
-        if (folder / name).exists():
-            say(console, f"{kind:9s} {folder / name}")
+    maps = [path for path in result.files if path.suffix == ".png" and path.name.startswith("bliss")]
+    for kind, path in (*(("heat map", path) for path in maps), ("report", folder / "report.html")):
+        say(console, f"{kind:9s} {path}")
     return dict(result.headline.numbers())
 
 
@@ -158,13 +159,16 @@ def _farewell(sweep: Sweep, console: Console) -> int:
 def train(file: Path, overrides: Sequence[str], output: Path, console: Console) -> int:
     """Train the one cell of a file in this process, a line per epoch."""
     spec = load(file, (*overrides, "baselines=false"))
+    number = len(expand(spec).cells)
+    if number != 1:
+        raise UsageError(
+            f"{file} has {number} cells; swast train takes one: fix every axis with --set, or use swast run"
+        )
     with held(output / spec.name):
         sweep = prepare(spec, output)
-        cells = sweep.cells.cells
-        if len(cells) != 1:
-            raise UsageError(
-                f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run"
-            )
+        _write_plan(sweep)
+        if not sweep.to_do():
+            say(console, f"cell {sweep.cells.cells[0].cell_id} is finished already")
         run_inline(sweep, sweep.to_do(), EpochLines(console))
         write_tables(sweep)
     say(console, f"tables and checkpoints: {sweep.folder}")
@@ -265,26 +269,25 @@ def _cell(name: str, output: Path) -> CellConfig:
 
 
 def _only_cell(file: Path) -> CellConfig:
-    from sweeps.cells import expand
-
     cells = expand(load(file, ("baselines=false",))).cells
     if len(cells) != 1:
         raise UsageError(f"{file} has {len(cells)} cells; swast diff compares single cells: name them by cell_id")
     return cells[0].config
 
 
-def ui(folder: Path | None, port: int, output: Path, console: Console) -> int:
-    """Serve the MLflow UI of a sweep on the loopback interface until Ctrl-C."""
+def ui(folder: Path | None, port: int, output: Path, console: Console) -> None:
+    """Become the MLflow server of a sweep, on the loopback interface: what ends this process ends it."""
     database = (folder or _newest(output)) / "mlflow.db"
     if not database.is_file():
         raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri")
-    say(console, f"{database.parent}: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UsageError(f"port {port} is in use; choose another with --port")
+    say(console, f"{database.parent}: http://127.0.0.1:{port}/#/experiments/1/runs (Ctrl-C ends it)")
     uri = local_uri(database.parent)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    try:
-        return subprocess.run([*command, "--port", str(port), "--workers", "1"], check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])
 
 
 def _newest(output: Path) -> Path:

@@ -48,7 +48,13 @@ def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address:
 def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
     import ray
 
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+    # Without "local", Ray would join whatever cluster was last started on this machine.
+    options: dict[str, Any] = {
+        "address": "local",
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "include_dashboard": False,
+    }
     if address is not None:
         _check_address(address)
         options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}

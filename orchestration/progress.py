@@ -17,6 +17,8 @@ from sweeps.cells import Cell, label
 
 SHOWN = 8
 """Running cells listed by name."""
+KNOWN_SHARE = 0.03
+"""Share of the work after which the time left is told: before it, starting up is most of the time."""
 LINE_SECONDS = 10.0
 """Time between two lines where the output is no terminal."""
 
@@ -85,15 +87,16 @@ class Progress:
         if left is not None:
             parts.append(f"about {clock(left)} left")
         best = self.best()
-        return ", ".join(parts) + (f" · best {best}" if best else "")
+        return ", ".join(parts) + (f" · best cell {best}" if best else "")
 
     def seconds_left(self) -> float | None:
-        """From the work done so far; ``None`` before anything is done and when nothing is left."""
+        """From the work done so far; ``None`` while that is too little to tell, and when nothing is left."""
         with self._lock:
             done = sum(self._work[cell_id] for cell_id in (*self.done, *self.failures))
             done += sum(self._part(cell_id, report) for cell_id, report in self.running.items())
-        left = sum(self._work.values()) - done
-        return (time.monotonic() - self._started) * left / done if done > 0 and left > 0 else None
+        total = sum(self._work.values())
+        known = done >= KNOWN_SHARE * total and done < total
+        return (time.monotonic() - self._started) * (total - done) / done if known else None
 
     def best(self) -> str:
         """The finished cell with the highest accuracy: on validation, or on test where there is no validation split."""
@@ -101,7 +104,8 @@ class Progress:
         if not reports:
             return ""
         best = max(reports, key=_score)
-        return f"{100 * _score(best):.2f} % ({label(self._cells[best.cell_id].config)})"
+        split = "test" if best.accuracy_val is None else "validation"
+        return f"{100 * _score(best):.2f} % on {split} ({label(self._cells[best.cell_id].config)})"
 
     def table(self) -> Table:
         """The live view."""

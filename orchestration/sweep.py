@@ -14,7 +14,7 @@ from typing import Any
 from core.config import CellConfig, as_dict, canonical_json
 from core.data.bundle import Bundle
 from orchestration.runner import finished_rows
-from orchestration.store import Store, write_atomically
+from orchestration.store import Store, StoreError, write_atomically
 from sweeps.cells import Cell, Cells, expand
 from sweeps.spec import SweepSpec
 from sweeps.stages import Segment, chain
@@ -111,8 +111,12 @@ def context(bundle: Bundle, device: str, threads: int) -> dict[str, Any]:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold the output folder for one process. Raises ``SweepBusyError`` naming the holder when it is taken."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder} ({error.strerror}); name another place with --output") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

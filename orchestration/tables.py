@@ -23,7 +23,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs table (one row per finished or failed cell) and the history table (one row per cell and epoch)."""
     runs: list[dict[str, Any]] = []
     history: list[dict[str, Any]] = []
-    extra = [field for field in swept_fields(cell.config for cell in sweep.cells.cells) if field not in _standard()]
+    extra = [field for field in swept_fields(cell.config for cell in sweep.cells.cells) if field not in _known(sweep)]
     for cell in sweep.cells.cells:
         found = sweep.history(cell)
         if found is not None:
@@ -32,7 +32,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             history += [{"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY)} for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
             runs.append({**describe(sweep, cell, extra), "status": "failed", "reason": reason})
-    return pd.DataFrame(runs), pd.DataFrame(history)
+    return pd.DataFrame(runs, columns=_columns(runs)), pd.DataFrame(history)
 
 
 def write_tables(sweep: Sweep) -> tuple[int, int]:
@@ -74,6 +74,11 @@ def costs(config: CellConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, fl
     return total
 
 
+def _columns(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every column of the schema, even where no cell finished and so none has a value."""
+    return list(dict.fromkeys([name for row in runs for name in row] + [*LAST, *COST, "flops_relative", "flops_paper"]))
+
+
 def totals(sweep: Sweep) -> dict[str, float]:
     """What the finished cells cost: as if each had run alone, and executed, with every shared segment once."""
     alone: dict[str, float] = {"flops_dense": 0.0, "seconds": 0.0}
@@ -94,9 +99,11 @@ def totals(sweep: Sweep) -> dict[str, float]:
     }
 
 
-def _standard() -> frozenset[str]:
+def _known(sweep: Sweep) -> frozenset[str]:
+    """Fields with a column of their own, and the warm-up where it only follows from the coreset ratio."""
+    derived = {"warmup_epochs"} if all(cell.warmup_epochs is None for cell in sweep.spec.listed) else set()
     named = {f"{kind}.name" for kind in NAMED}
-    return frozenset(named | {"seed", "epochs", "prune_rate", "fc_prune_rate", "coreset_ratio"})
+    return frozenset(named | derived | {"seed", "epochs", "prune_rate", "fc_prune_rate", "coreset_ratio"})
 
 
 def _without(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class _Cifar(Source):
 
     def _missing(self, reason: str) -> DataError:
         where = f"{self.name} cannot be read from {Path(self.root) / self.folder} ({reason})"
-        return DataError(f"{where}: --set data.download=true fetches it, --set data.root=PATH names another folder")
+        advice = "is this machine online? else" if self.download else "--set data.download=true fetches it,"
+        return DataError(f"{where}: {advice} --set data.root=PATH names another folder")
 
 
 def _channels_first(images_NHWC: Bytes) -> Bytes:

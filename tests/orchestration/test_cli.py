@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,34 @@ def test_extending_a_grid_runs_only_what_is_new(grid: Path, tmp_path: Path) -> N
     assert "12 finished already, 6 to do" in call(
         "run", grid, "--inline", "--output", tmp_path, "--set", "axes.seed=[0,1,2]"
     )
+
+
+def test_analysis_of_joint_cells_alone_and_no_stale_figure(grid: Path, tmp_path: Path) -> None:
+    alone = ["--set", "axes.prune_rate=[0.5,0.8]", "--set", "axes.coreset_ratio=[0.25]", "--set", "baselines=false"]
+    whole = call("run", grid, "--inline", "--output", tmp_path)
+    assert "bliss.png" in whole
+    stale = tmp_path / "tiny" / "figures" / "bliss-of-another-grid.png"
+    stale.write_bytes(b"")
+    assert "report.html" in call("run", grid, "--inline", "--output", tmp_path, *alone)
+    assert not stale.exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(
+    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    told = refused(capsys, monkeypatch, "run", grid, "--inline", "--output", tmp_path / "file")
+    assert "cannot write to" in told
+    assert "--output" in told
+
+
+def test_ui_on_a_used_port_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        assert f"port {port} is in use" in refused(capsys, monkeypatch, "ui", tmp_path, "--port", port)
 
 
 def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:

@@ -45,6 +45,23 @@ def test_a_further_swept_field_is_a_column_and_null_where_it_does_not_act(tmp_pa
     assert set(runs.loc[runs["selector"] == "el2n", "selector.balanced"]) == {True, False}
 
 
+def test_a_warm_up_that_follows_from_the_coreset_ratio_is_no_column(tmp_path: Path) -> None:
+    text = TINY.replace("  warmup_epochs: 1\n", "").replace("[1, 0.25]", "[1, 0.25, 0.5]")
+    runs, _ = tables(run(tiny(tmp_path, text, "axes.seed=[0]")))
+    assert "warmup_epochs" not in runs
+    runs, _ = tables(run(tiny(tmp_path, TINY, "axes.seed=[0]", "axes.warmup_epochs=[1,3]")))
+    assert set(runs["warmup_epochs"].dropna()) == {1, 3}
+
+
+def test_the_tables_are_whole_when_every_cell_failed(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    for cell in sweep.cells.cells:
+        sweep.store.fail(cell.cell_id, "RuntimeError: no", "")
+    sweep.folder.mkdir(exist_ok=True)
+    write_tables(sweep)
+    assert set(load_runs(sweep.folder)["status"]) == {"failed"}
+
+
 def test_a_diverged_cell_is_finished_at_chance(tmp_path: Path) -> None:
     runs, _ = tables(run(tiny(tmp_path, BROKEN, "axes.seed=[0]")))
     diverged = runs[runs["reason"] == "diverged"]

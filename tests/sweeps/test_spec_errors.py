@@ -98,7 +98,7 @@ IN_FILE = {
     "no selection": (
         "select_every: 3",
         "select_every: 20",
-        "line 3: select_every 20: the first selection would be in ep",
+        "line 3: select_every 20 (the default): the first selection would be in ep",
     ),
     "no momentum": ("epochs: 12", "momentum: 0", "nesterov: true needs a momentum above 0"),
     "fewer samples than classes": (
