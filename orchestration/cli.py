@@ -39,9 +39,7 @@ def run(
     set_: Set = None,
     output: Output = Path("outputs"),
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on; a local Ray by default.")] = None,
-    inline: Annotated[
-        bool, typer.Option("--inline", help="In this process, without Ray and MLflow.")
-    ] = False,
+    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray and MLflow.")] = False,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server or database; 'none' for none; by default beside the output.")
     ] = None,
