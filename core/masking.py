@@ -72,8 +72,15 @@ class Masking:
     def restore(self, mask: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         """Take over the mask and method state of a checkpoint; the stored weights are already masked."""
         self.mask = {name: mask[name] for name in self.mask}
-        self.state = dict(state)
+        self.state = {name: self._laid_out(name, values) for name, values in state.items()}
         self._measure()
+
+    def _laid_out(self, name: str, values: Tensor) -> Tensor:
+        """A method's tensor in the memory layout of its weight: sums in another order would have other last bits."""
+        weight = self.weights.get(name.partition("/")[2])
+        if weight is None or weight.shape != values.shape:
+            return values
+        return torch.empty_like(weight, dtype=values.dtype, requires_grad=False).copy_(values)
 
     def _change(self, mask: Mapping[str, Tensor], momentum: Momentum) -> dict[str, LayerChange] | None:
         changes: dict[str, LayerChange] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ def _farewell(sweep: Sweep, console: Console) -> int:
     for cell_id, reason in failed.items():
         say(console, f"{cell_id}: {reason}", "failed")
     if len(left) > len(failed):
-        command = " ".join(["swast", *sys.argv[1:]])
+        command = shlex.join(["swast", *sys.argv[1:]])
         say(console, f"Stopped with {len(left) - len(failed)} cells to do; nothing is lost. To go on: {command}")
         return INTERRUPTED
     return 1 if failed else 0

@@ -1,7 +1,7 @@
 """Run one cell along its chain of segments: the one recovery path, for Ray and for this process alike.
 
-Look for the newest whole checkpoint of the last segment, else of the one before it, else start. A worker that died, a
-driver that died and a second run of the same file are the same case.
+Go on after the last whole segment: from its successor's newest checkpoint, else from its own, else from the start.
+A worker that died, a driver that died and a second run of the same file are the same case.
 """
 
 from __future__ import annotations
@@ -69,14 +69,16 @@ def run_cell(
 
 
 def resume_point(chain: Sequence[Segment], store: Store) -> tuple[int, tuple[Entry, bytes] | None]:
-    """The segment to go on with, and what to restore: its own newest checkpoint, else its trunk's last, else none."""
-    for position in range(len(chain) - 1, -1, -1):
-        found = store.newest(chain[position])
+    """The first segment that is not whole, and what to restore: its own newest checkpoint, else its trunk's last."""
+    trunk: tuple[Entry, bytes] | None = None
+    for position, segment in enumerate(chain):
+        found = store.newest(segment)
         if found is None:
-            continue
-        complete = found[0].epoch == chain[position].last and not found[0].diverged
-        return (min(position + 1, len(chain) - 1) if complete else position), found
-    return 0, None
+            return position, trunk
+        if found[0].diverged or found[0].epoch != segment.last:
+            return position, found
+        trunk = found
+    return len(chain) - 1, trunk
 
 
 def is_over(chain: Sequence[Segment], entry: Entry | None) -> bool:

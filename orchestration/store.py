@@ -127,8 +127,8 @@ class Store:
     def _set_aside(self, key: str, epoch: int) -> None:
         for kind in ("json", "state"):
             path = self._path(key, epoch, kind)
-            if path.exists():
-                aside = path.with_name(f"{path.name}.damaged")
+            aside = path.with_name(f"{path.name}.damaged")
+            with contextlib.suppress(FileNotFoundError):  # another worker on the same trunk has dropped it meanwhile
                 os.replace(path, aside)
                 log.warning("damaged checkpoint set aside as %s; the one before it is used", aside)
 
@@ -139,7 +139,7 @@ class Store:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name beside ``path``, sync, rename. Raises ``StoreError``; nothing half-written is left."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -151,6 +151,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` that no other process on any node sharing the folder uses."""
+    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
 
 
 def _encode(entry: Entry) -> bytes:

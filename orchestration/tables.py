@@ -32,7 +32,11 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             history += [{"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY)} for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
             runs.append({**describe(sweep, cell, extra), "status": "failed", "reason": reason})
-    return pd.DataFrame(runs, columns=_columns(runs)), pd.DataFrame(history)
+    frame = pd.DataFrame(runs, columns=_columns(runs))
+    for field in extra:
+        if (frame[field] == "null").any():
+            frame[field] = frame[field].map(str, na_action="ignore")
+    return frame, pd.DataFrame(history)
 
 
 def write_tables(sweep: Sweep) -> tuple[int, int]:
@@ -51,7 +55,12 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
     row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
     row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}
     row |= {"coreset_ratio": config.coreset_ratio, "chance": sweep.bundle(config).chance}
-    return row | {field: flat.get(field) if applies(config, field) else None for field in extra}
+    return row | {field: _acting(flat.get(field)) if applies(config, field) else None for field in extra}
+
+
+def _acting(value: Any) -> Any:
+    """A null that acts (``pruner.start: null``) is a value of its own; a null in the table matches anything."""
+    return "null" if value is None else value
 
 
 def _outcome(sweep: Sweep, cell: Cell, rows: Sequence[Mapping[str, Any]], diverged: bool) -> dict[str, Any]:

@@ -103,6 +103,20 @@ def test_a_damaged_checkpoint_costs_its_epochs_and_nothing_else(tmp_path: Path) 
     assert final_state(disturbed, cell) == final_state(undisturbed, cell)
 
 
+def test_a_damaged_trunk_of_a_finished_cell_is_trained_again(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    cell = joint_cell(sweep)
+    steps(sweep, cell)
+    before = final_state(sweep, cell)
+    trunk = sweep.chains[cell.cell_id][0].key
+    for path in sweep.store.root.rglob(f"{trunk}/*.json"):
+        path.write_bytes(path.read_bytes()[:-20])
+    assert sweep.history(cell) is None
+    assert len(steps(sweep, cell)) == 6
+    assert sweep.history(cell) is not None
+    assert final_state(sweep, cell) == before
+
+
 def test_kill_dash_nine_and_the_same_again_equals_an_undisturbed_run(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; torch.set_num_threads(1);"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.store import KEEP, Store, StoreError, write_atomically
+from orchestration.store import KEEP, Store, StoreError, temporary_name, write_atomically
 from sweeps.stages import Segment
 
 SEGMENT = Segment("ab" * 32, 1, 9)
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path) -> None:
         pytest.skip("this system has no /dev/full to play a full disk")
     target = tmp_path / "x"
     target.write_bytes(b"old")
-    (tmp_path / f".x.{__import__('os').getpid()}.tmp").symlink_to(path)
+    temporary_name(target).symlink_to(path)
     with pytest.raises(StoreError, match="No space left on device"):
         write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
