@@ -21,7 +21,7 @@ from core.state import dump, load
 from core.trainer import Trainer, batches_of
 
 SMALL = {
-    "data": {"name": "synthetic", "samples": 200, "test_samples": 60, "classes": 4, "size": 8},
+    "data": {"name": "synthetic", "samples": 200, "test_samples": 60, "classes": 4, "channels": 3, "size": 8},
     "model": {"name": "small_cnn", "width": 4},
     "epochs": 8,
     "warmup_epochs": 2,
