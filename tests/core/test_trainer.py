@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.config import CellConfig
 from core.coresets import SELECTORS
-from core.data.bundle import Bundle
+from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
 from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded
 from core.pruning import PRUNERS
@@ -236,3 +236,55 @@ def test_batches_cover_the_order_and_none_holds_a_single_sample(samples: int, si
     assert torch.equal(torch.cat(batches), order)
     assert all(len(batch) > 1 for batch in batches) or samples == 1
     assert all(len(batch) == size for batch in batches[:-1])
+
+
+def accuracy(run: Trainer, split: Split) -> float:
+    module = run.network.module.eval()
+    with torch.no_grad():
+        images = (split.images.float() - run.bundle.mean_C.view(1, -1, 1, 1)) / run.bundle.std_C.view(1, -1, 1, 1)
+        predicted = module(images).argmax(1)
+    module.train()
+    return float((predicted == split.labels).float().mean())
+
+
+def test_each_split_is_evaluated_as_itself_in_evaluation_mode() -> None:
+    run = trainer(JOINT)
+    ended = epochs(run.events(until=3))[-1]
+    assert ended.val is not None
+    assert ended.test.accuracy == pytest.approx(accuracy(run, run.bundle.test))
+    assert ended.val.accuracy == pytest.approx(accuracy(run, run.bundle.val))
+    assert len({accuracy(run, split) for split in (run.bundle.train, run.bundle.val, run.bundle.test)}) == 3
+
+
+def test_the_selector_is_told_t_over_T(monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
+    told: list[float] = []
+    honest = SELECTORS["el2n"].select
+
+    def spy(self: object, samples: object, *, size: int, progress: float, rng: torch.Generator) -> object:
+        told.append(progress)
+        return honest(self, samples, size=size, progress=progress, rng=rng)
+
+    monkeypatch.setattr(SELECTORS["el2n"], "select", spy)
+    list(trainer(JOINT).events())
+    assert told == [4 / 8, 6 / 8, 8 / 8]
+
+
+@pytest.mark.parametrize("pruner", ["snip", "rigl", "probmask"])
+def test_looking_at_the_model_leaves_its_batch_norm_statistics(pruner: str) -> None:
+    run = trainer(replace(JOINT, pruner=pruner))
+    before = {name: buffer.clone() for name, buffer in run.network.module.named_buffers()}
+    list(run._init_mask())
+    run._samples(frozenset({"logits", "features"}))
+    run._record(1)
+    run.network.evaluate(run.bundle.test, 4, run.masking.evaluated())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in run.network.module.named_buffers())
+
+
+def test_probmask_is_scored_with_its_effective_weights() -> None:
+    run = trainer(replace(JOINT, pruner="probmask"))
+    list(run.events(until=3))
+    logits = run._samples(frozenset({"logits"})).logits_NC
+    masked = run.network.logits(run.bundle.train.images, run.masking.evaluated())
+    assert logits is not None
+    assert torch.equal(logits, masked)
+    assert not torch.equal(logits, run.network.logits(run.bundle.train.images))
