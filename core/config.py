@@ -22,6 +22,7 @@ from core.pruning import PRUNERS, PrunerChoice
 
 BatchSize = Annotated[int, Strict(), Field(ge=2)]
 Epochs = Annotated[int, Strict(), Field(ge=1, le=100_000)]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 Momentum = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
@@ -56,7 +57,7 @@ class CellConfig:
     preservation: PreserverChoice = PRESERVERS["none"]()
     preservation_weight: NonNegative = 0.1
     """lambda."""
-    seed: Natural = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> CellConfig:

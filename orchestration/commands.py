@@ -61,6 +61,8 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
     with held(output / spec.name):
         sweep = prepare(spec, output)
         todo = sweep.to_do()
+        for cell in todo:
+            sweep.store.forget_failure(cell.cell_id)
         plan = _write_plan(sweep)
         _announce(sweep, todo, console)
         with _tracking(target.uri(sweep), sweep) as tracker:
@@ -198,7 +200,8 @@ def _finished(spec: SweepSpec, output: Path) -> frozenset[str]:
 
 def status(folder: Path, console: Console) -> None:
     """Print how far the sweep in a folder is."""
-    sweep = prepare(load(_resolved(folder)), folder.parent)
+    folder = folder.resolve()
+    sweep = prepare(load(_resolved(folder), (f"name={folder.name}",)), folder.parent)
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     total = len(sweep.cells.cells)

@@ -66,19 +66,21 @@ def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
     try:
         _check_store(sweep, [node["NodeID"] for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
-        _check_resources(sweep, dict(ray.cluster_resources()))  # type: ignore[no-untyped-call]
+        _check_resources(sweep, [node["Resources"] for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
         yield
     finally:
         ray.shutdown()
 
 
-def _check_resources(sweep: Sweep, there: dict[str, float]) -> None:
+def _check_resources(sweep: Sweep, nodes: Sequence[dict[str, float]]) -> None:
+    """Raises ``ClusterError`` when no node can hold a trial; Ray would wait for one for ever."""
     wanted = sweep.spec.resources
-    for name, need, have in (("CPU", wanted.cpus, there.get("CPU", 0)), ("GPU", wanted.gpus, there.get("GPU", 0))):
+    for name, need in (("CPU", wanted.cpus), ("GPU", wanted.gpus)):
+        have = max(node.get(name, 0.0) for node in nodes)
         if need > have:
             key = f"resources.{name.lower()}s"
             raise ClusterError(
-                f"a trial needs {need:g} {name} and the cluster has {have:g}; lower {key} in the grid file"
+                f"a cell needs {need:g} {name} and no node has more than {have:g}; lower {key} in the grid"
             )
 
 

@@ -76,7 +76,12 @@ class Sink:
         source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
         self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.device)}
         known = list(self._runs())
-        self._children = {run.data.tags["cell_id"]: run for run in known if "cell_id" in run.data.tags}
+        keys = {cell_id: chain[-1].key for cell_id, chain in sweep.chains.items()}
+        self._children = {
+            run.data.tags["cell_id"]: run
+            for run in known
+            if run.data.tags.get("stage_key") == keys.get(run.data.tags.get("cell_id", ""), "")
+        }
         parents = [str(run.info.run_id) for run in known if run.data.tags.get("role") == "sweep"]
         self._parent = parents[0] if parents else self._new_run(sweep.spec.name, {"role": "sweep"}, None)
         self._logged: dict[str, int] = {}
@@ -142,7 +147,8 @@ class Sink:
         if cell.cell_id in self._children:
             return str(self._children[cell.cell_id].info.run_id)
         start = _milliseconds(rows[0]) - round(1000 * rows[0]["seconds"]) if rows else None
-        tags = {"cell_id": cell.cell_id, "mlflow.parentRunId": self._parent}
+        key = self._sweep.chains[cell.cell_id][-1].key  # other data, versions or threads: another run
+        tags = {"cell_id": cell.cell_id, "stage_key": key, "mlflow.parentRunId": self._parent}
         run_id = self._new_run(label(cell.config), tags, start)
         self._describe(run_id, cell)
         self._children[cell.cell_id] = self._client.get_run(run_id)

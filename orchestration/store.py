@@ -59,6 +59,9 @@ class Store:
         Raises ``StoreError`` when the folder cannot be written; what was there before stays.
         """
         entry = Entry(key, int(rows[-1]["epoch"]), tuple(rows), diverged, hashlib.sha256(state).hexdigest())
+        there = self._read(key, entry.epoch)
+        if there is not None and there.state_digest == entry.state_digest and self._state(there) is not None:
+            return there  # another worker on the same trunk was first; its recorded times stay
         folder = self._folder(key)
         write_atomically(folder / f"{entry.epoch:05d}.state", state)
         write_atomically(folder / f"{entry.epoch:05d}.json", _encode(entry))
@@ -114,7 +117,7 @@ class Store:
     def _read(self, key: str, epoch: int) -> Entry | None:
         try:
             return _decode(self._path(key, epoch, "json").read_bytes())
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
 
     def _state(self, entry: Entry) -> bytes | None:

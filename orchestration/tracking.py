@@ -83,6 +83,7 @@ class Tracker:
                 self.error = None
             except Exception as error:
                 self.error = " ".join(str(error).split())[:300]
+                self._postpone()
                 log.warning("MLflow at %s cannot be written (%s); trying again", self._uri, self.error)
                 time.sleep(RETRY_SECONDS)
         if self._headline is not None and not self._waiting and self._sink is not None:
@@ -106,6 +107,13 @@ class Tracker:
         with self._changed:
             if self._waiting.get(cell_id) == status:
                 del self._waiting[cell_id]
+
+    def _postpone(self) -> None:
+        """Put the first cell last: one that MLflow refuses must not hold up the others."""
+        with self._changed:
+            if self._waiting:
+                cell_id = next(iter(self._waiting))
+                self._waiting[cell_id] = self._waiting.pop(cell_id)
 
     def _connect(self) -> Sink:
         sink = Sink(self._sweep, self._uri)

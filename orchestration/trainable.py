@@ -73,12 +73,16 @@ class CellTrainable(tune.Trainable):
         return self._result(done=True)
 
     def _begin(self, cell_id: str) -> None:
-        work = self._work
-        cell = from_dict(work.cells[cell_id])
-        self._cell_id, self._store = cell_id, Store(work.store)
+        self._cell_id, self._store = cell_id, Store(self._work.store)
         self._last = None
         self._stored = 0
-        self._steps: Iterator[Progress] = run_cell(
+        self._steps: Iterator[Progress] = self._train(cell_id)
+
+    def _train(self, cell_id: str) -> Iterator[Progress]:
+        """Begins when ``step`` asks, so that an error in setting up is the cell's and not the worker's."""
+        work = self._work
+        cell = from_dict(work.cells[cell_id])
+        yield from run_cell(
             cell,
             work.chains[cell_id],
             self._bundle(source_key(cell)),
