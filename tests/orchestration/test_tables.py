@@ -6,7 +6,7 @@ import pytest
 
 from analysis.runs import load_history, load_runs
 from orchestration.inline import run_inline
-from orchestration.tables import tables, totals, write_tables
+from orchestration.tables import _outcome, tables, totals, write_tables
 from tests.orchestration.grids import BROKEN, TINY, Recorder, run, tiny
 
 
@@ -68,6 +68,16 @@ def test_a_diverged_cell_is_finished_at_chance(tmp_path: Path) -> None:
     assert len(diverged) >= 2
     assert set(diverged["status"]) == {"finished"}
     assert set(diverged["accuracy_test"]) == {0.25}
+
+
+def test_a_diverged_cell_counts_at_chance_whatever_its_last_epoch_said(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path))
+    cell = sweep.cells.cells[0]
+    rows, diverged = sweep.history(cell) or ([], True)
+    assert not diverged
+    assert rows[-1]["accuracy_test"] > 0.5
+    assert _outcome(sweep, cell, rows, True)["accuracy_test"] == 0.25
+    assert _outcome(sweep, cell, rows, False)["accuracy_test"] == rows[-1]["accuracy_test"]
 
 
 def test_a_failed_cell_is_a_row_with_its_reason_and_the_others_go_on(
