@@ -79,8 +79,16 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
     if cell.coreset_ratio < 1 and cell.selector.name == "none":
         ratio = f"coreset_ratio {cell.coreset_ratio:g}"
         yield "coreset_ratio", f"{ratio} needs a selector; set selector, one of {_others(SELECTORS)}"
-    if cell.coreset_ratio < 1 and first_selection(cell) > cell.epochs:
-        when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
+    earliest = cell.select_every if cell.schedule == "printed" else 1
+    if "warmup_epochs" in _reads(cell) and cell.warmup_epochs is None and first_selection(cell) > earliest:
+        starts = f"pruner {cell.pruner.name} starts at the first selection, here epoch {first_selection(cell)}"
+        differs = "while warmup_epochs is open its prune-only control would start in another epoch"
+        yield "pruner", f"{starts}; {differs}; give warmup_epochs or a pruner.start"
+    if cell.coreset_ratio < 1 and _last_selection(cell) < coreset_starts(cell):
+        last = _last_selection(cell)
+        when = f"the coreset phase would begin in epoch {coreset_starts(cell)}, after the last selection ({last})"
+        if cell.schedule == "printed":
+            when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
         default = " (the default)" if cell.select_every == 20 else ""
         yield "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
 
@@ -107,12 +115,32 @@ def first_selection(cell: CellConfig) -> int:
     return warmup + 1 if cell.schedule == "skip" else (warmup // every + 1) * every
 
 
+def coreset_starts(cell: CellConfig) -> int:
+    """The first epoch trained on a coreset; T + 1 when there is none.
+
+    ``printed``: the first selection. ``skip`` (our reading): the epoch after T/2, or after a longer warm-up.
+    """
+    if cell.coreset_ratio == 1:
+        return cell.epochs + 1
+    if cell.schedule == "skip":
+        return max(warmup_epochs(cell), cell.epochs // 2) + 1
+    return first_selection(cell)
+
+
+def _last_selection(cell: CellConfig) -> int:
+    return cell.epochs // cell.select_every * cell.select_every
+
+
+def _reads(cell: CellConfig) -> frozenset[str]:
+    """The schedule's fields that the cell's pruner reads."""
+    return cell.pruner.reads() if prunes(cell) else frozenset()
+
+
 def canonical(cell: CellConfig) -> CellConfig:
     """The one spelling of all cells that train alike: fields that do not act take their default."""
     idle: set[str] = set() if prunes(cell) else {"pruner", "prune_rate", "fc_prune_rate", "scope"}
     if cell.coreset_ratio == 1:
-        reads = cell.pruner.reads() if prunes(cell) else frozenset()
-        idle |= {"selector", "preservation"} | ({"schedule", "warmup_epochs", "select_every"} - reads)
+        idle |= {"selector", "preservation"} | ({"schedule", "warmup_epochs", "select_every"} - _reads(cell))
     if "preservation" in idle or cell.preservation.name == "none" or cell.preservation_weight == 0:
         idle |= {"preservation", "preservation_weight"}
     resets: dict[str, Any] = {name: getattr(_DEFAULT, name) for name in idle}
@@ -137,11 +165,13 @@ def as_dict(value: Any, *, defaults: bool = False) -> dict[str, Any]:
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested plain data as one level of dotted keys: ``{"pruner.name": "rigl", ...}``."""
+    """Plug-ins as dotted keys: ``{"pruner.name": "rigl", ...}``. A mapping without a name is one value, as text."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "name" in value:
             flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, Mapping):
+            flat[prefix + key] = ", ".join(f"{part}: {item}" for part, item in value.items())
         else:
             flat[prefix + key] = value
     return flat

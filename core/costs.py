@@ -24,7 +24,7 @@ class Meter:
     def train(
         self, batch: int, density: Mapping[str, float] = DENSE, *, updated: bool = False, demand: Demand = "never"
     ) -> None:
-        """One training step on ``batch`` samples under the mask of ``density``; ``updated``: the mask then changed."""
+        """One training step on ``batch`` samples under the mask of ``density``; ``updated``: the pruner renewed it."""
         if density is not self._density:
             self._flush()
             self._density = density

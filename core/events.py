@@ -103,7 +103,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class Diverged:
-    """The training loss of the epoch was not finite. ``EpochEnded`` of that epoch came before; nothing follows."""
+    """A loss of the epoch, of training, validation or test, was not finite. ``EpochEnded`` came before; the run ends."""
 
     epoch: int
     reason: str

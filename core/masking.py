@@ -36,12 +36,15 @@ class Masking:
         self._measure()
 
     def init(self, view: View) -> dict[str, LayerChange] | None:
-        """Let the pruner choose its first mask. Returns the change per layer, or ``None``."""
+        """Let the pruner choose its first mask. Returns as ``step``."""
         self.state, mask = self.pruner.init(view)
         return None if mask is None else self._change(mask, lambda _: None)
 
     def step(self, view: View, momentum: Momentum) -> dict[str, LayerChange] | None:
-        """Let the pruner act after a backward pass, then mask the gradients of what is pruned."""
+        """Let the pruner act after a backward pass, then mask the gradients of what is pruned.
+
+        ``None`` when it had nothing to decide; what its mask changes per layer, if anything, when it had.
+        """
         self.state, mask = self.pruner.step(self.state, view)
         change = None if mask is None else self._change(mask, momentum)
         if not self.pruner.learns_forward and self._sparse:
@@ -82,7 +85,7 @@ class Masking:
             return values
         return torch.empty_like(weight, dtype=values.dtype, requires_grad=False).copy_(values)
 
-    def _change(self, mask: Mapping[str, Tensor], momentum: Momentum) -> dict[str, LayerChange] | None:
+    def _change(self, mask: Mapping[str, Tensor], momentum: Momentum) -> dict[str, LayerChange]:
         changes: dict[str, LayerChange] = {}
         for name, new in mask.items():
             old = self.mask[name]
@@ -92,7 +95,7 @@ class Masking:
                 self._clear(self.weights[name], old & new, momentum)
                 self.mask[name] = new
         self._measure()
-        return changes or None
+        return changes
 
     def _clear(self, weight: nn.Parameter, stays: Tensor, momentum: Momentum) -> None:
         """Removed and grown weights start from zero, with no momentum."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from core.config import CellConfig, first_selection, warmup_epochs
+from core.config import CellConfig, coreset_starts, warmup_epochs
 
 Phase = Literal["full", "idle", "coreset"]
 
@@ -13,18 +13,6 @@ Phase = Literal["full", "idle", "coreset"]
 def learning_rate(cell: CellConfig, epoch: int) -> float:
     """Cosine to zero over T epochs, constant within one: lr/2 * (1 + cos(pi (t-1) / T)) [paper, hyper-parameters]."""
     return 0.5 * cell.lr * (1 + math.cos(math.pi * (epoch - 1) / cell.epochs))
-
-
-def coreset_starts(cell: CellConfig) -> int:
-    """The first epoch trained on a coreset; T + 1 when there is none.
-
-    ``printed``: the first selection. ``skip`` (our reading): the epoch after T/2, or after a longer warm-up.
-    """
-    if cell.coreset_ratio == 1:
-        return cell.epochs + 1
-    if cell.schedule == "skip":
-        return max(warmup_epochs(cell), cell.epochs // 2) + 1
-    return first_selection(cell)
 
 
 def phase(cell: CellConfig, epoch: int) -> Phase:

@@ -43,7 +43,7 @@ from core.state import RunState, StateError, take, under
 
 CALIBRATION = 256
 """Samples of the calibration batch that init-time pruners see."""
-SEMANTICS_VERSION = 1
+SEMANTICS_VERSION = 2
 """Raised whenever the same configuration trains differently; part of the cache key."""
 
 
@@ -104,10 +104,12 @@ class Trainer:
         selecting = time.perf_counter() - started
         result = yield from self._train(epoch)
         self.epoch = epoch
-        yield self._ended(result, selecting, started)
-        if result.loss is not None and not math.isfinite(result.loss):
+        ended = self._ended(result, selecting, started)
+        yield ended
+        infinite = _not_finite(ended)
+        if infinite:
             self.diverged = True
-            yield Diverged(epoch, f"the training loss of epoch {epoch} is {result.loss}")
+            yield Diverged(epoch, f"the {infinite} of epoch {epoch}")
 
     def _select(self, epoch: int) -> CoresetSelected:
         started = time.perf_counter()
@@ -224,13 +226,13 @@ class Trainer:
         density = self.masking.density_by_layer
         layers = self.masking.step(self._view(moment), self._momentum)
         self.costs.train(batch, density, updated=layers is not None, demand=self.cell.pruner.dense_gradient)
-        return None if layers is None else _mask_changed(moment, layers)
+        return _mask_changed(moment, layers) if layers else None
 
     def _init_mask(self) -> Iterator[Event]:
         if self.masking.active:
             moment = self._moment(0, 0, 1)
             layers = self.masking.init(self._view(moment))
-            if layers is not None:
+            if layers:
                 yield _mask_changed(moment, layers)
 
     def _view(self, moment: Moment) -> View:
@@ -373,6 +375,13 @@ def _mask_changed(moment: Moment, layers: Mapping[str, LayerChange]) -> MaskChan
         grown=sum(layer.grown for layer in layers.values()),
         layers=dict(layers),
     )
+
+
+def _not_finite(ended: EpochEnded) -> str:
+    """Which loss is not a finite number, and what it is; empty when all are."""
+    losses = {"training": ended.loss_train, "validation": ended.val and ended.val.loss, "test": ended.test.loss}
+    found = ((name, loss) for name, loss in losses.items() if loss is not None and not math.isfinite(loss))
+    return next((f"{name} loss is {loss}" for name, loss in found), "")
 
 
 def _noisy_clean(loss_M: Tensor, flipped_M: Tensor) -> float | None:

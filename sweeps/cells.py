@@ -92,7 +92,6 @@ def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
     for cell, data in flat:
         idle = _idle(cell)
         for field, methods in owners.items():
-            # A parameter that is a number in one cell may be a mapping in another, and so be absent there.
             if field.partition(".")[0] not in idle and _method(data, field) in methods:
                 values[field].add(repr(data.get(field)))
     return tuple(field for field in owners if len(values[field]) > 1)

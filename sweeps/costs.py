@@ -52,7 +52,7 @@ def _plus(a: float | None, b: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch does. ``position`` is the share of the final prune rate in force."""
+    """What one epoch does. ``position`` is the share of the final prune rate in force for most of it."""
 
     samples: int
     steps: int
@@ -63,11 +63,14 @@ class Epoch:
 def epochs_of(cell: CellConfig, train_size: int) -> tuple[Epoch, ...]:
     """The epochs 1 to T of a cell that trains on ``train_size`` samples at most."""
     sizes = {"full": train_size, "idle": 0, "coreset": count(cell.coreset_ratio, train_size)}
-    epochs, step = [], 0
+    epochs, step, due = [], 0, _position(cell, 1) if _position(cell, 1) == 1 else 0.0
     for t in range(1, cell.epochs + 1):
         samples = sizes[phase(cell, t)]
         steps = steps_in_epoch(samples, cell.batch_size)
-        epochs.append(Epoch(samples, steps, _updates(cell, t, step, steps), _position(cell, t)))
+        updates = _updates(cell, t, step, steps)
+        before, due = due, _position(cell, t) if updates else due
+        # A method that learns through the forward pass renews its mask at the end of an epoch.
+        epochs.append(Epoch(samples, steps, updates, before if cell.pruner.learns_forward else due))
         step += steps
     return tuple(epochs)
 
@@ -104,12 +107,13 @@ def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
     if update_every is None:
         return int(cell.pruner.learns_forward)
     stop = getattr(cell.pruner, "stop", None)
-    moves = (epoch - 1) / cell.epochs < stop if stop is not None else _moves(cell, epoch)
-    return updates_due(update_every, epoch, step, steps, cell.select_every) if moves else 0
-
-
-def _moves(cell: CellConfig, epoch: int) -> bool:
-    return _position(cell, epoch) > 0 and (epoch == 1 or _position(cell, epoch - 1) < 1)
+    if stop is not None:
+        moves, settles = (epoch - 1) / cell.epochs < stop, False
+    else:
+        moves = _position(cell, epoch) > 0 and (epoch == 1 or _position(cell, epoch - 1) < 1)
+        settles = moves and _position(cell, epoch) == 1
+    due = updates_due(update_every, epoch, step, steps, cell.select_every) if moves else 0
+    return max(due, int(settles))
 
 
 def _position(cell: CellConfig, epoch: int) -> float:

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from core.config import CellConfig
+from core.config import CellConfig, as_dict, canonical_json
 from core.coresets import SELECTORS
 from core.data import SOURCES, DataError, Facts, Source
+from core.data.source import PLACES
 from core.models import MODELS
 from core.preservation import PRESERVERS
 from core.pruning import PRUNERS
@@ -95,13 +96,13 @@ class _Grid:
         self.dimensions = dimensions
 
     def check_keys(self) -> None:
-        """Refuse unknown fields, and keys that both ``cells`` and an axis set."""
+        """Refuse unknown fields, and keys that an axis sets beside the base or the ``cells``."""
         entries = list(itertools.chain(*self.dimensions[0]))
         axes = [options[0][0] for options in self.dimensions[1:]]
         for setting in (*self.base, *entries, *axes):
             if setting.field not in (_FIELDS if setting.field == setting.key else PLUG_INS):
                 raise self.document.error(setting.path[:3], unknown_key(setting.key, _FIELDS, _PLUG_IN_KEYS))
-        for setting, axis in itertools.product(entries, axes):
+        for setting, axis in itertools.product((*self.base, *entries), axes):
             if covers(axis.key, setting.key):
                 sentence = f"{setting.key} is set here and varied by axes.{axis.key}; keep one"
                 raise self.document.error(setting.path, sentence)
@@ -201,6 +202,7 @@ class _Checks:
     """What no single field can tell; remembers what it has seen."""
 
     facts: dict[Source, Facts] = field(default_factory=dict)
+    places: dict[str, Source] = field(default_factory=dict)
     fitting: set[tuple[Source, float]] = field(default_factory=set)
 
     def problems(self, cell: CellConfig) -> Iterator[tuple[str, str]]:
@@ -209,7 +211,16 @@ class _Checks:
             yield "epochs", f"epochs is {cell.epochs}, but must be at most {MAX_EPOCHS}"
         if (cell.data, cell.coreset_ratio) not in self.fitting:
             self.fitting.add((cell.data, cell.coreset_ratio))
+            yield from self._place_problems(cell.data)
             yield from self._data_problems(cell)
+
+    def _place_problems(self, source: Source) -> Iterator[tuple[str, str]]:
+        """A cell is named by what it trains on, not by where that lies: one data set, one place."""
+        parameters = {key: value for key, value in as_dict(source, defaults=True).items() if key not in PLACES}
+        first = self.places.setdefault(canonical_json(parameters), source)
+        if first != source:
+            here, there = (getattr(place, "root", "") for place in (source, first))
+            yield "data", f"data {source.name} is read from {here} here and from {there} elsewhere; keep one place"
 
     def _data_problems(self, cell: CellConfig) -> Iterator[tuple[str, str]]:
         try:

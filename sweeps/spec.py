@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,12 +130,22 @@ def _override(document: Document, override: str) -> Document:
         raise SpecError(f"{origin}: write --set KEY=VALUE")
     value = read_value(text, origin)
     section, _, rest = key.partition(".")
+    if section == "axes" and rest:
+        document = _without(document, rest)
     if section in _SECTIONS:
         # Keys of axes keep their dots: axes.pruner.stop is the axis pruner.stop.
         return document.with_value((section, rest) if rest else (section,), value, origin)
     field_key = rest if section == "cell" else key
     _refuse_if_varied(document, field_key, origin)
     return document.with_value(("cell", field_key) if field_key else ("cell",), value, origin)
+
+
+def _without(document: Document, axis: str) -> Document:
+    """The document without what the base says of an axis that is about to be given."""
+    cell = document.data.get("cell")
+    if not isinstance(cell, Mapping):
+        return document
+    return replace(document, data={**document.data, "cell": {k: v for k, v in cell.items() if not covers(axis, k)}})
 
 
 def _refuse_if_varied(document: Document, key: str, origin: str) -> None:

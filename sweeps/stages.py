@@ -103,8 +103,13 @@ def _beginning(cell: CellConfig) -> dict[int, dict[str, Any]]:
     for field, value in as_dict(cell, defaults=True).items():
         epoch = acts_from(cell, field)
         if epoch <= cell.epochs:
-            beginning[epoch][field] = _hashed(getattr(cell, field), value)
+            beginning[epoch][field] = _hashed(getattr(cell, field), _effect(cell, field, value))
     return dict(beginning)
+
+
+def _effect(cell: CellConfig, field: str, value: Any) -> Any:
+    """All that a warm-up decides is the first selection: two that lead to one train alike."""
+    return first_selection(cell) if field == "warmup_epochs" else value
 
 
 def _hashed(method: Any, value: Any) -> Any:

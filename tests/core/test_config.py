@@ -30,7 +30,7 @@ def test_only_fields_that_differ_from_their_default_are_written() -> None:
 def test_flatten_dots_the_keys() -> None:
     assert flatten({"pruner": {"name": "rigl", "update_every": {"per_interval": 5}}, "seed": 1}) == {
         "pruner.name": "rigl",
-        "pruner.update_every.per_interval": 5,
+        "pruner.update_every": "per_interval: 5",
         "seed": 1,
     }
 
@@ -51,6 +51,14 @@ def test_flatten_dots_the_keys() -> None:
         ({"momentum": 0.0}, "nesterov: true needs a momentum"),
         ({"scope": "classifier", "fc_prune_rate": 0.5}, "under scope: all only"),
         ({"coreset_ratio": 0.1, "selector": "el2n", "select_every": 50}, "first selection would be in epoch 50"),
+        (
+            {"coreset_ratio": 0.1, "selector": "el2n", "select_every": 15, "schedule": "skip", "warmup_epochs": 30},
+            r"select_every 15: the coreset phase would begin in epoch 31, after the last selection \(30\)",
+        ),
+        (
+            {"coreset_ratio": 0.5, "selector": "el2n", "select_every": 5, "pruner": "gmp", "prune_rate": 0.5},
+            "starts at the first selection, here epoch 15; while warmup_epochs is open",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:

@@ -16,6 +16,7 @@ from core.coresets import SELECTORS
 from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
 from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded
+from core.flops import forward_flops
 from core.pruning import PRUNERS
 from core.state import dump, load
 from core.trainer import Trainer, batches_of
@@ -179,6 +180,17 @@ def test_divergence_ends_the_run_and_says_so() -> None:
     assert len(epochs(events)) < 8
 
 
+def test_a_model_that_trains_but_cannot_be_evaluated_has_diverged() -> None:
+    run = trainer(CellConfig(**SMALL))
+    list(run.events(until=1))
+    statistics = next(b for name, b in run.network.module.named_buffers() if name.endswith("running_mean"))
+    statistics.fill_(float("nan"))
+    events = list(run.events())
+    assert isinstance(events[-1], Diverged)
+    assert events[-1].reason == "the validation loss is nan of epoch 2"
+    assert (epochs(events)[-1].loss_train or 0) < 100
+
+
 def test_weighted_coreset_weights_the_loss() -> None:
     run = trainer(replace(JOINT, selector="gradmatch", preservation="none"))
     list(run.events(until=4))
@@ -226,6 +238,17 @@ def test_sparse_cost_follows_the_density() -> None:
     half = epochs(trainer(pruned).events(until=1))[0]
     assert half.cost.sparse == pytest.approx(dense.cost.sparse / 2, rel=0.02)
     assert half.cost.dense == dense.cost.dense
+
+
+def test_dense_gradients_are_charged_whenever_an_update_is_due_even_if_it_changes_nothing() -> None:
+    still = PRUNERS["rigl"](update_every=2, drop_fraction=0.0, allocation="uniform")
+    run = trainer(replace(JOINT, pruner=still, coreset_ratio=1.0, prune_rate=0.5))
+    events = list(run.events(until=1))
+    assert [event.epoch for event in events if isinstance(event, MaskChanged)] == [0]
+    cost = epochs(events)[0].cost
+    # 180 samples in steps of 5 x 32 + 20, of which the third and the fifth, of 32 each, are due.
+    sparse, dense = cost.forward / 180, forward_flops(run.costs._layers)
+    assert cost.grad_weight == pytest.approx(116 * sparse + 64 * dense)
 
 
 @given(samples=st.integers(1, 70), size=st.integers(2, 16))

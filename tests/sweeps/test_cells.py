@@ -115,8 +115,8 @@ def test_swept_fields_leave_out_what_differs_only_where_it_does_not_act() -> Non
 def test_swept_fields_see_a_parameter_that_is_here_a_number_and_there_a_mapping() -> None:
     kinds = (rigl(update_every=9), rigl(update_every={"per_interval": 9}), gmp(start=0.5))
     cells = [CellConfig(prune_rate=0.5, pruner=pruner) for pruner in kinds]
-    assert swept_fields(cells[:2]) == ("pruner.update_every", "pruner.update_every.per_interval")
-    assert swept_fields(cells[1:]) == ("pruner.allocation", "pruner.name")
+    assert swept_fields(cells[:2]) == ("pruner.update_every",)
+    assert set(swept_fields(cells[1:])) == {"pruner.allocation", "pruner.name", "pruner.update_every"}
 
 
 def test_difference() -> None:

@@ -51,6 +51,8 @@ SMALL = CellConfig(
         PRUNERS["set"](update_every=2),
         PRUNERS["random"](),
         gmp(allocation="uniform", update_every=1, start=0.25),
+        gmp(allocation="uniform", update_every=11, start=0.125),
+        gmp(allocation="uniform", update_every=1000, start=0.125),
     ],
     ids=lambda pruner: f"{pruner.name} {getattr(pruner, 'update_every', '')}",
 )

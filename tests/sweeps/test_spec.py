@@ -58,11 +58,6 @@ def test_an_axis_may_vary_a_part_of_a_plug_in() -> None:
     assert spec.axes == ("prune_rate", "coreset_ratio", "seed", "pruner.stop", "data.label_noise")
 
 
-def test_an_axis_replaces_what_the_base_says_of_the_whole_plug_in() -> None:
-    spec = parse("cell: {selector.balanced: true, selector: el2n}\naxes: {selector: [el2n, random]}")
-    assert spec.listed == (CellConfig(selector=SELECTORS["el2n"]()), CellConfig(selector=SELECTORS["random"]()))
-
-
 def test_without_axes_there_is_one_cell() -> None:
     assert parse("cell: {epochs: 3}").listed == (CellConfig(epochs=3),)
     assert parse("name: x").listed == (CellConfig(),)

@@ -86,8 +86,8 @@ IN_FILE = {
     "value twice": ("0.5]", "0.5, 0.50]", "line 8: axes.prune_rate lists 0.5 twice; keep one"),
     "value twice in two spellings": (
         "seed: [0, 1]",
-        "selector: [el2n, {name: el2n, balanced: false}]",
-        "line 10: axes.selector lists el2n and {name: el2n, balanced: false} twice",
+        "preservation: [none, {name: none}]",
+        "line 10: axes.preservation lists none and {name: none} twice",
     ),
     "no pruner": (
         "name: rigl, update_every: {per_interval: 5}",
@@ -155,6 +155,11 @@ IN_FILE = {
         "cells: [{seed: 5}]\naxes:",
         "line 7: seed is set here and varied by axes.seed; keep",
     ),
+    "base against an axis": (
+        "epochs: 12",
+        "seed: 5",
+        "line 2: seed is set here and varied by axes.seed; keep one",
+    ),
     "unknown key in cells": (
         "axes:",
         "cells: [{sede: 5}]\naxes:",
@@ -198,6 +203,17 @@ def test_an_override_is_named_as_it_was_given(override: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse(GRID, overrides=[override])
     assert str(caught.value).startswith(f"--set {override}: {BY_SET[override]}")
+
+
+def test_one_data_set_in_two_places_would_be_one_cell_twice() -> None:
+    axis = "data: [{name: cifar10, root: A, download: true}, {name: cifar10, root: B, download: true}]"
+    with pytest.raises(SpecError, match="line 10: data cifar10 is read from B here and from A elsewhere; keep one pl"):
+        parse(GRID.replace("seed: [0, 1]", axis))
+
+
+def test_an_axis_that_is_set_replaces_what_the_base_says() -> None:
+    spec = parse(GRID, overrides=["axes.selector=[random]"])
+    assert {cell.selector.name for cell in spec.listed} == {"random"}
 
 
 def test_an_override_without_effect_is_refused() -> None:

@@ -51,7 +51,8 @@ def shared(a: CellConfig, b: CellConfig) -> int:
         ({"preservation": "complete", "preservation_weight": 0.2}, 7),
         ({"schedule": "skip"}, 4),
         ({"warmup_epochs": 3}, 3),
-        ({"warmup_epochs": 5}, 7),
+        ({"warmup_epochs": 5}, 20),
+        ({"warmup_epochs": 10}, 7),
         ({"select_every": 5}, 4),
         ({"select_every": 10}, 7),
         ({"prune_rate": 0.8}, 0),
@@ -77,7 +78,8 @@ def test_a_pruner_that_reads_the_interval_makes_it_act_from_the_start() -> None:
     clock = replace(JOINT, pruner=rigl(update_every={"per_interval": 2}))
     assert shared(clock, replace(clock, select_every=10)) == 0
     assert shared(clock, replace(clock, coreset_ratio=1.0)) == 7
-    assert shared(clock, replace(clock, warmup_epochs=5)) == 7
+    assert shared(clock, replace(clock, warmup_epochs=5)) == 20
+    assert shared(clock, replace(clock, warmup_epochs=10)) == 7
 
 
 @pytest.mark.parametrize(("start", "epochs"), [(None, 7), (0.0, 0), (0.4, 8), (0.45, 9), (1.0, 19)])
