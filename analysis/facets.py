@@ -9,9 +9,11 @@ and, as first row and column, the single treatments that are their controls:
   control's own preservation shown, ``none`` preferred;
 * dense (0, 1): same experiment and schedule.
 
-A null in a key column means that the field does not act in that cell: it matches anything.
+A null in a key column means that the field does not act in that cell: it matches anything. One
+null acts: a pruned run without a classifier rate prunes the classifier together with the rest.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +23,7 @@ import pandas as pd
 
 Side = Literal["record", "axis", "pruner", "selector", "preservation", "schedule", "experiment"]
 ROLES = ("dense", "prune_only", "coreset_only", "joint")
+NULL = "null"  # a null that acts, as the orchestration too writes it
 CELL = ["facet", "role", "prune_rate", "coreset_ratio"]
 
 _NAMED: dict[str, Side] = {
@@ -108,6 +111,7 @@ def roles(runs: pd.DataFrame) -> pd.Series:
 
 def find_keys(runs: pd.DataFrame) -> Keys:
     """The key columns of a table: the names, and every further field that was swept."""
+    runs = _acting(runs)
     pruned, reduced = runs[runs["pruner"] != "none"], runs[runs["coreset_ratio"] < 1]
 
     def swept(side: Side, of: pd.DataFrame, within: list[str]) -> tuple[str, ...]:
@@ -129,6 +133,7 @@ def find_keys(runs: pd.DataFrame) -> Keys:
 
 def arrange(runs: pd.DataFrame) -> Grid:
     """Validated runs as facets; independent of the order of the rows."""
+    runs = _acting(runs)
     keys = find_keys(runs)
     table = runs.assign(
         role=roles(runs),
@@ -143,6 +148,18 @@ def arrange(runs: pd.DataFrame) -> Grid:
     return Grid(keys, _shown(facets, keys), cells)
 
 
+def _acting(runs: pd.DataFrame) -> pd.DataFrame:
+    """Classifier rates as text, ``null`` where a pruned run gives none: there it is a treatment of its own."""
+    if "fc_prune_rate" not in runs or not pd.api.types.is_numeric_dtype(runs["fc_prune_rate"]):
+        return runs
+    rates = runs["fc_prune_rate"]
+    acts = runs["pruner"] != "none"
+    if "scope" in runs:
+        acts &= runs["scope"].isna() | (runs["scope"] == "all")
+    words = rates.map("{:.9g}".format, na_action="ignore").astype("str")
+    return runs.assign(fc_prune_rate=words.mask(acts & rates.isna(), NULL))
+
+
 def _whole(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that reached their last epoch: only their ``epochs`` is a setting."""
     diverged = runs["reason"] == "diverged" if "reason" in runs else False
@@ -154,7 +171,9 @@ def _varies(runs: pd.DataFrame, column: str, within: list[str]) -> bool:
         return False
     if not within:
         return runs[column].nunique() > 1
-    return bool((runs.groupby(within)[column].nunique() > 1).any())
+    # What is null at some rates and a number at others follows no rate.
+    null = runs[column].isin([NULL]).groupby(runs[within[0]]).nunique()
+    return bool((runs.groupby(within)[column].nunique() > 1).any() or (null > 1).any())
 
 
 def _facets(table: pd.DataFrame, keys: Keys) -> pd.DataFrame:
@@ -261,7 +280,10 @@ def _short(field: str) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """``0.1``; ``5 per interval`` for the text ``per_interval: 5``."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return re.sub(r"^per_(\w+): (\S+)$", r"\2 per \1", str(value))
 
 
 def _shown(facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:
@@ -274,6 +296,7 @@ def _shown(facets: pd.DataFrame, keys: Keys) -> pd.DataFrame:
 
 def own_columns(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Each run's own facet columns (not of the facets it serves) and experiment; and their names."""
+    runs = _acting(runs)
     keys = find_keys(runs)
     out = runs[[*keys.experiment, *keys.schedule]].copy()
     out["pruner"] = _labels(runs, keys.pruner)
@@ -291,6 +314,8 @@ def own_columns(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def experiment_label(fields: dict[str, Any]) -> str:
     """``digits, mlp, label_noise 0.2``: the experiment (and schedule) fields in words."""
     named = [
-        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {v}" for k, v in fields.items() if pd.notna(v)
+        str(v) if k in ("data", "model") else f"{k.rpartition('.')[2]} {_value(v)}"
+        for k, v in fields.items()
+        if pd.notna(v)
     ]
     return ", ".join(named)

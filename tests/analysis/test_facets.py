@@ -1,15 +1,31 @@
 """Which runs belong together, and which controls a joint cell gets."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from analysis.cost import points
 from analysis.facets import arrange, find_keys, match, roles, side_of
+from analysis.panels import heatmaps
+from analysis.runs import load_runs
+from analysis.surface import surface
 from analysis.synergy import synergy
-from tests.analysis.synthetic_runs import grid, realistic, run, table
+from tests.analysis.synthetic_runs import grid, realistic, run, table, write
 
 CELLS = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.8], (0.0, 0.1): [0.7], (0.5, 0.1): [0.6]}
+
+
+TOGETHER, APART = "rigl (fc_prune_rate=null)", "rigl (fc_prune_rate=0.9)"
+
+
+def classifier_rates(*rates: float | None, p: float = 0.9) -> list[dict[str, Any]]:
+    """Prune-only and joint cells at each classifier rate: 0.8 and 0.6 at the first, 0.5 and 0.2 at the second."""
+    rows = []
+    for rate, (pruned, joint) in zip(rates, ((0.8, 0.6), (0.5, 0.2)), strict=False):
+        rows += grid({(p, 1.0): [pruned], (p, 0.1): [joint]}, fc_prune_rate=rate)
+    return rows
 
 
 def gain(runs: pd.DataFrame, measure: str, **where: Any) -> float:
@@ -70,6 +86,58 @@ def test_a_rate_that_follows_the_prune_rate_is_no_variant() -> None:
     assert find_keys(table(rows)).pruner == ("pruner",)
     other = [r | {"fc_prune_rate": 0.0} for r in rows]
     assert find_keys(table(rows + other)).pruner == ("pruner", "fc_prune_rate")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_classifier_pruned_with_the_rest_is_a_treatment_of_its_own(tmp_path: Path, kind: str) -> None:
+    """A null rate of a pruned run acts (all layers share one budget); in an unpruned run it does not."""
+    rows = [*grid({(0.0, 1.0): [0.9], (0.0, 0.1): [0.7]}), *classifier_rates(None, 0.9)]
+    runs = load_runs(write(tmp_path, table(rows), kind))
+    assert set(arrange(runs).facets["pruner"]) == {TOGETHER, APART}
+    assert gain(runs, "gain_over_pruning", pruner=TOGETHER) == pytest.approx(0.6 - 0.8)
+    assert gain(runs, "gain_over_pruning", pruner=APART) == pytest.approx(0.2 - 0.5)
+    for pruner, joint in ((TOGETHER, 0.6), (APART, 0.2)):
+        assert gain(runs, "gain_over_coreset", pruner=pruner) == pytest.approx(joint - 0.7)
+    assert set(points(runs).query("role == 'prune_only'")["pruner"]) == {TOGETHER, APART}
+    assert set(points(runs).query("role == 'dense'")["pruner"]) == {"none"}
+
+
+def test_a_classifier_that_is_always_pruned_with_the_rest_is_no_variant() -> None:
+    runs = table([*grid(CELLS), *classifier_rates(None)]).assign(fc_prune_rate=None)
+    assert set(arrange(runs).facets["pruner"]) == {"rigl"}
+
+
+def test_a_rate_that_is_null_at_some_prune_rates_follows_none() -> None:
+    rows = grid({(0.0, 1.0): [0.9]}) + classifier_rates(None) + classifier_rates(0.5, p=0.5)
+    assert set(arrange(table(rows)).facets["pruner"]) == {TOGETHER, "rigl (fc_prune_rate=0.5)"}
+
+
+def test_a_classifier_rate_does_not_act_under_another_scope() -> None:
+    rows = grid({(0.0, 1.0): [0.9]}) + [r | {"scope": "all"} for r in classifier_rates(None, 0.9)]
+    rows += [r | {"scope": "backbone"} for r in classifier_rates(None)]
+    expected = {f"rigl (fc_prune_rate={rate}, scope=all)" for rate in ("null", "0.9")} | {"rigl (scope=backbone)"}
+    assert set(arrange(table(rows)).facets["pruner"]) == expected
+
+
+@pytest.mark.parametrize("hundred", [100, "100"])
+def test_a_setting_may_be_a_number_here_and_words_there(tmp_path: Path, hundred: object) -> None:
+    rows = grid({(0.0, 1.0): [0.9], (0.0, 0.1): [0.7]})
+    for every, pruned in ((hundred, 0.8), ("per_interval: 5", 0.6)):
+        rows += grid({(0.5, 1.0): [pruned], (0.5, 0.1): [0.5]}, **{"pruner.update_every": every})
+    runs = load_runs(write(tmp_path, table(rows)))
+    assert set(arrange(runs).facets["pruner"]) == {"rigl (update_every=100)", "rigl (update_every=5 per interval)"}
+    assert gain(runs, "gain_over_pruning", pruner="rigl (update_every=100)") == pytest.approx(-0.3)
+    assert gain(runs, "gain_over_pruning", pruner="rigl (update_every=5 per interval)") == pytest.approx(-0.1)
+
+
+def test_variants_are_ordered_by_their_numbers() -> None:
+    rows = grid({(0.0, 1.0): [0.9]})
+    for every in (100, 5, 20):
+        rows += grid({(0.5, 1.0): [0.8], (0.5, 0.1): [0.5]}, **{"pruner.update_every": every})
+    rows += grid({(0.5, 1.0): [0.8], (0.5, 0.1): [0.5]}, pruner="probmask")
+    runs = table(rows)
+    shown = [column.split(")")[0] for column in heatmaps(surface(runs), synergy(runs))[0].columns]
+    assert shown == ["probmask × el2n", *(f"rigl (update_every={every}" for every in (5, 20, 100))]
 
 
 def test_pruner_and_selector_parameters_choose_the_controls() -> None:
