@@ -31,33 +31,47 @@ class CellConfig:
     """One point of a grid with its seed. Symbols of the paper stand beside the fields they name."""
 
     data: SourceChoice = SOURCES["digits"]()
+    """The data set."""
     model: ModelChoice = MODELS["small_cnn"]()
+    """The network."""
     augmentation: Literal["none", "crop_flip"] = "none"
+    """Of training images: random crops after a border of 4 pixels, and horizontal flips."""
     epochs: Epochs = 40
     """T."""
     batch_size: BatchSize = 64
+    """Samples of an optimizer step; the last batch of an epoch may be smaller."""
     lr: Positive = 0.05
+    """Learning rate of SGD in the first epoch; it falls by a cosine to 0 after T epochs."""
     momentum: Momentum = 0.9
+    """Of SGD."""
     nesterov: Flag = True
+    """Nesterov's momentum."""
     weight_decay: NonNegative = 5e-4
+    """L2, on all parameters."""
     warmup_epochs: Natural | None = None
-    """K; ``None`` is the paper's ceil(T * alpha / 2)."""
+    """K: no selection in the first K epochs; null is the paper's ceil(T * alpha / 2)."""
     select_every: Count = 20
-    """R."""
+    """R: a selection in every epoch after K that R divides."""
     schedule: Literal["printed", "skip"] = "printed"
+    """All data until the first selection, or (skip) nothing between the warm-up and half of the epochs."""
     scope: Literal["all", "backbone", "classifier"] = "all"
-    """What the prune rate acts on: the paper's cut is ``all`` with an FC rate of its own, its trim ``classifier``."""
+    """What the prune rate acts on: the paper's cut is all with an FC rate of its own, its trim classifier."""
     prune_rate: PruneRate = 0.0
+    """p: share of the weights that is removed in the end, a fraction."""
     fc_prune_rate: PruneRate | None = None
-    """Rate of the classifier under scope ``all``; ``None`` prunes it together with the rest."""
+    """Rate of the classifier under scope all; null prunes it together with the rest."""
     pruner: PrunerChoice = PRUNERS["none"]()
+    """Which weights are removed, and when."""
     coreset_ratio: Ratio = 1.0
-    """alpha."""
+    """alpha: share of the training samples that a coreset holds, a fraction."""
     selector: SelectorChoice = SELECTORS["none"]()
+    """Which samples are kept."""
     preservation: PreserverChoice = PRESERVERS["none"]()
+    """Which recorded predictions the model is held to."""
     preservation_weight: NonNegative = 0.1
-    """lambda."""
+    """lambda: weight of the preservation term in the loss."""
     seed: Seed = 0
+    """Of initialisation, order, augmentation, selection and pruning; the data split has its own."""
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> CellConfig:

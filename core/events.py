@@ -103,7 +103,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class Diverged:
-    """A loss of the epoch, of training, validation or test, was not finite. ``EpochEnded`` came before; the run ends."""
+    """A loss of the epoch, of any split, was not finite. ``EpochEnded`` of that epoch came before; nothing follows."""
 
     epoch: int
     reason: str

@@ -34,7 +34,7 @@ def plugin(cls: type[T]) -> type[T]:
 
     Raises ``pydantic.ValidationError`` on construction with a bad value.
     """
-    rules = ConfigDict(extra="forbid", allow_inf_nan=False)
+    rules = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     made: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=rules)(cls)
     return cast("type[T]", made)
 

@@ -379,7 +379,8 @@ def _mask_changed(moment: Moment, layers: Mapping[str, LayerChange]) -> MaskChan
 
 def _not_finite(ended: EpochEnded) -> str:
     """Which loss is not a finite number, and what it is; empty when all are."""
-    losses = {"training": ended.loss_train, "validation": ended.val and ended.val.loss, "test": ended.test.loss}
+    val = None if ended.val is None else ended.val.loss
+    losses = {"training": ended.loss_train, "validation": val, "test": ended.test.loss}
     found = ((name, loss) for name, loss in losses.items() if loss is not None and not math.isfinite(loss))
     return next((f"{name} loss is {loss}" for name, loss in found), "")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from core.config import as_dict
+from core.config import CellConfig, as_dict
 from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.models import MODELS
@@ -33,6 +33,7 @@ class Setting:
     name: str
     default: str
     allowed: str
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,38 @@ def methods(kind: str | None = None) -> tuple[Method, ...]:
     return tuple(_method(kind, cls) for kind, table in tables.items() for cls in table.values())
 
 
+def cell() -> Method:
+    """The fields of one run: what a grid file's ``cell`` may hold."""
+    fields_ = _settings(CellConfig)
+    return Method("grid", "cell", "one run: what cell, cells and axes of a grid file may set", "", fields_, "")
+
+
 def _method(kind: str, cls: type[Any]) -> Method:
+    source, name = getattr(cls, "source", ""), cls.__dataclass_fields__["name"].default
+    return Method(kind, str(name), cls.summary, source, _settings(cls), inspect.cleandoc(cls.__doc__ or ""))
+
+
+def _settings(cls: type[Any]) -> tuple[Setting, ...]:
     schema = TypeAdapter(cls).json_schema()
     properties = {name: rule for name, rule in schema["properties"].items() if name != "name"}
     defaults = {field.name: field.default for field in fields(cls)}
-    settings = tuple(
-        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})))
+    return tuple(
+        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})), rule.get("description", ""))
         for name, rule in properties.items()
     )
-    source = getattr(cls, "source", "")
-    return Method(kind, str(defaults["name"]), cls.summary, source, settings, inspect.cleandoc(cls.__doc__ or ""))
 
 
 def _plain(default: Any) -> str:
-    value = as_dict(default, defaults=True) if is_dataclass(default) else default
+    value = default
+    if is_dataclass(default):
+        value = default.name if hasattr(default, "name") else as_dict(default, defaults=True)
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _allowed(rule: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """A JSON-schema rule in words, ranges as intervals."""
+    if "discriminator" in rule:
+        return " or ".join(rule["discriminator"]["mapping"])
     if "anyOf" in rule:
         return " or ".join(_allowed(option, definitions) for option in rule["anyOf"])
     if "$ref" in rule:

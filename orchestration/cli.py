@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,6 @@ from sweeps.spec import SpecError
 
 app = typer.Typer(
     name="swast",
-    help="Sweep weight pruning x coreset selection, and see where the two help or break each other.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +31,21 @@ File = Annotated[Path, typer.Argument(help="A grid file (YAML).")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated.")]
 Output = Annotated[Path, typer.Option(help="Folder that holds one folder per sweep.")]
 Folder = Annotated[Path, typer.Argument(help="A sweep's output folder.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        Console().print(f"swast-sweep {importlib.metadata.version('swast-sweep')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def swast(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sweep weight pruning x coreset selection, and see where the two help or break each other."""
 
 
 @app.command()

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,12 +23,13 @@ from orchestration.errors import UsageError
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
+from orchestration.provenance import provenance
 from orchestration.speech import say
 from orchestration.store import write_atomically
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
-from sweeps.cells import Cell, difference, expand
+from sweeps.cells import Cell, common, difference, expand
 from sweeps.plan import Plan, make_plan
 from sweeps.spec import SweepSpec, load
 
@@ -114,7 +115,8 @@ def _write_plan(sweep: Sweep) -> Plan:
     finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in sweep.to_do()}
     plan = make_plan(sweep.spec, finished)
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
-    write_atomically(sweep.folder / "plan.json", (json.dumps(plan.as_dict(), indent=1) + "\n").encode())
+    told = {"common": common(cell.config for cell in sweep.cells.cells), "environment": provenance(sweep.device)}
+    write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
     return plan
 
 
@@ -162,11 +164,12 @@ def _farewell(sweep: Sweep, console: Console) -> int:
 def train(file: Path, overrides: Sequence[str], output: Path, console: Console) -> int:
     """Train the one cell of a file in this process, a line per epoch."""
     spec = load(file, (*overrides, "baselines=false"))
-    number = len(expand(spec).cells)
-    if number != 1:
+    cells = expand(spec).cells
+    if len(cells) != 1:
         raise UsageError(
-            f"{file} has {number} cells; swast train takes one: fix every axis with --set, or use swast run"
+            f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run"
         )
+    spec = replace(spec, name=f"{spec.name}-{cells[0].cell_id}")  # the tables of a sweep of that name stay as they are
     with held(output / spec.name):
         sweep = prepare(spec, output)
         _write_plan(sweep)
@@ -224,9 +227,10 @@ def analyze(folder: Path, console: Console) -> None:
 
 def methods(name: str | None, console: Console) -> None:
     """List the plug-ins, or describe those of one name."""
-    found = [method for method in catalogue.methods() if name in (None, method.name)]
+    everything = (*catalogue.methods(), catalogue.cell()) if name else catalogue.methods()
+    found = [method for method in everything if name in (None, method.name)]
     if not found:
-        known = ", ".join(sorted({method.name for method in catalogue.methods()}))
+        known = ", ".join(sorted({method.name for method in everything}))
         raise UsageError(f"no method is named {name!r}; known: {known}")
     for method in found if name else ():
         _describe(method, console)
@@ -235,16 +239,20 @@ def methods(name: str | None, console: Console) -> None:
         for method in found:
             table.add_row(method.kind, method.name, method.summary, ", ".join(s.name for s in method.settings))
         console.print(table)
+        say(console, "swast methods NAME describes one, swast methods cell the fields of a run")
 
 
 def _describe(method: catalogue.Method, console: Console) -> None:
     say(console, f"({method.kind}): {method.summary}", method.name)
-    say(console, method.description)
+    if method.description:
+        say(console, method.description)
     if method.source:
         say(console, f"Source: {method.source}")
-    table = Table("setting", "default", "allowed")
+    told = any(setting.what for setting in method.settings)
+    table = Table("setting", "default", "allowed", *(["what it is"] if told else []))
     for setting in method.settings:
-        table.add_row(setting.name, setting.default, setting.allowed)
+        row = (setting.name, setting.default, setting.allowed, setting.what)
+        table.add_row(*row[: 3 + told])
     console.print(table)
 
 
@@ -256,8 +264,12 @@ def diff(a: str, b: str, output: Path, console: Console) -> None:
         return
     table = Table("field", a, b)
     for field, (left, right) in changes.items():
-        table.add_row(field, str(left), str(right))
+        table.add_row(field, _written(left), _written(right))
     console.print(table)
+
+
+def _written(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _cell(name: str, output: Path) -> CellConfig:

@@ -61,6 +61,10 @@ FILES = ("report.html", "runs.parquet", "history.parquet", "sweep.yaml", "plan.j
 """What the parent run carries of the output folder."""
 
 
+class TrackingError(RuntimeError):
+    """MLflow cannot hold the sweep: one sentence that says what to do."""
+
+
 class Sink:
     """A connection to one tracking server for one sweep. Every method may raise what MLflow raises."""
 
@@ -85,6 +89,7 @@ class Sink:
         parents = [str(run.info.run_id) for run in known if run.data.tags.get("role") == "sweep"]
         self._parent = parents[0] if parents else self._new_run(sweep.spec.name, {"role": "sweep"}, None)
         self._logged: dict[str, int] = {}
+        self._reasons = {str(run.info.run_id) for run in known if "reason" in run.data.tags}
 
     def finished(self) -> frozenset[str]:
         """Cells whose runs are complete already."""
@@ -98,8 +103,7 @@ class Sink:
         for some in _chunks(metrics, METRICS_PER_CALL):
             self._client.log_batch(run_id, metrics=some)
         self._logged[cell.cell_id] = int(rows[-1]["epoch"]) if rows else 0
-        if status == "FAILED":
-            self._client.set_tag(run_id, "reason", self._sweep.store.failure(cell.cell_id) or "unknown")
+        self._explain(run_id, self._sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
         if status == "RUNNING":
             self._client.update_run(run_id, status="RUNNING")
         else:
@@ -121,9 +125,21 @@ class Sink:
         self._log_patch()
         self._client.set_terminated(self._parent, "FINISHED")
 
+    def _explain(self, run_id: str, reason: str | None) -> None:
+        """Say why a run failed; a run that is tried again or succeeds has no reason any more."""
+        if reason is not None:
+            self._client.set_tag(run_id, "reason", reason)
+            self._reasons.add(run_id)
+        elif run_id in self._reasons:
+            self._client.delete_tag(run_id, "reason")
+            self._reasons.remove(run_id)
+
     def _open_experiment(self, *, local: bool) -> str:
         name = self._sweep.spec.name
         found = self._client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            raise TrackingError(f"experiment {name} is deleted there; restore it ({restore}) or rename the sweep")
         if found is not None:
             return str(found.experiment_id)
         beside = (self._sweep.folder / "artifacts").resolve().as_uri() if local else None

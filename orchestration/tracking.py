@@ -84,6 +84,7 @@ class Tracker:
             except Exception as error:
                 self.error = " ".join(str(error).split())[:300]
                 self._postpone()
+                self._sink = None  # what it knew may be gone: a run deleted by hand, another server's answer
                 log.warning("MLflow at %s cannot be written (%s); trying again", self._uri, self.error)
                 time.sleep(RETRY_SECONDS)
         if self._headline is not None and not self._waiting and self._sink is not None:

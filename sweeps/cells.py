@@ -97,6 +97,17 @@ def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
     return tuple(field for field in owners if len(values[field]) > 1)
 
 
+def common(cells: Iterable[CellConfig]) -> dict[str, Any]:
+    """The dotted fields that have one value in all canonical cells in which they apply, and that value."""
+    values: dict[str, dict[str, Any]] = defaultdict(dict)
+    for cell in cells:
+        idle = _idle(cell)
+        for field, value in flatten(as_dict(cell, defaults=True)).items():
+            if field.partition(".")[0] not in idle:
+                values[field][repr(value)] = value
+    return {field: next(iter(found.values())) for field, found in values.items() if len(found) == 1}
+
+
 def _method(data: dict[str, Any], field: str) -> str:
     """The name of the plug-in that a flattened field belongs to; empty for the cell's own fields."""
     return str(data[f"{field.partition('.')[0]}.name"]) if "." in field else ""

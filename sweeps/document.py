@@ -84,7 +84,8 @@ def _parse(text: str, places: dict[Path, str], place: Place) -> Any:
         node = yaml.compose(text, Loader=_Loader)
         return None if node is None else _Builder(place, places).build(node, ())
     except yaml.MarkedYAMLError as error:
-        raise SpecError(f"{place(error.problem_mark)}: not valid YAML: {error.problem}") from None
+        hint = "; indent with spaces" if "\\t" in str(error.problem) else ""
+        raise SpecError(f"{place(error.problem_mark)}: not valid YAML: {error.problem}{hint}") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{place(None)}: not valid YAML: {' '.join(str(error).split())}") from None
 

@@ -54,7 +54,8 @@ def explain(error: ValidationError, data: Any, root: Any, prefix: Path = ()) -> 
     if first["type"] == "union_tag_invalid" and isinstance(value, Mapping):
         key, value = f"{key}.name", value["name"]
     allowed = [_allowed(detail, _classes_at(root, data, path)) for other, detail in deepest if other == path]
-    return path, f"{key} is {show(value)}, but must be {' or '.join(dict.fromkeys(allowed))}{_meant(value, allowed)}"
+    hint = _meant(value, allowed) or _percent(value, first)
+    return path, f"{key} is {show(value)}, but must be {' or '.join(dict.fromkeys(allowed))}{hint}"
 
 
 def unknown_key(key: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
@@ -78,6 +79,13 @@ def keys_of(classes: Iterable[type]) -> list[str]:
 def _meant(value: object, allowed: Iterable[str]) -> str:
     names = re.findall(r"'([^']*)'", " ".join(allowed))
     return _nearest(value, names) if isinstance(value, str) else ""
+
+
+def _percent(value: object, detail: ErrorDetails) -> str:
+    """A question after the fraction meant by a number that looks like a percentage."""
+    bound = detail.get("ctx", {})
+    of_one = bound.get("lt", bound.get("le")) == 1
+    return f" (did you mean {value / 100:g}?)" if of_one and isinstance(value, (int, float)) and value > 1 else ""
 
 
 def _allowed(detail: ErrorDetails, classes: list[type]) -> str:

@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def least_updates(self) -> int | None:
-        """The fewest mask updates that a joint cell has from its first switch on."""
+        """The fewest mask updates due in a joint cell from its first switch (to a new coreset) on."""
         return min((f.updates for f in self.forecasts if f.updates is not None), default=None)
 
     def work(self, cell_ids: Iterable[str]) -> dict[str, float]:
@@ -85,7 +85,7 @@ class Plan:
     def rows(self) -> tuple[tuple[str, str], ...]:
         """What to tell a person: labels and values."""
         remaining = self.remaining
-        updates = "no joint cell" if self.least_updates is None else f"{self.least_updates} at least"
+        updates = "no joint cell" if self.least_updates is None else f"{self.least_updates} due at least"
         return (
             ("sweep", self.name),
             ("cells", f"{self.listed} listed, {len(self.cells)} distinct ({self.added} baselines added)"),

@@ -108,13 +108,22 @@ def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:
 def test_plan_of_the_papers_grid_names_petaflops_and_mask_updates() -> None:
     told = call("plan", ROOT / "sweeps" / "grids" / "paper-table1-r18.yaml")
     assert "PFLOP" in told
-    assert re.search(r"mask updates after the first switch │ \d+ at least", told)
+    assert re.search(r"mask updates after the first switch │ \d+ due at least", told)
 
 
 def test_train_runs_one_cell_and_prints_its_epochs(tmp_path: Path) -> None:
     path = tmp_path / "one.yaml"
     path.write_text("cell: {data: {name: synthetic, samples: 64}, model: {name: small_cnn, width: 2}, epochs: 2}")
     assert "epoch 2" in call("train", path, "--output", tmp_path)
+
+
+def test_train_leaves_the_tables_of_a_sweep_of_that_name_alone(grid: Path, tmp_path: Path) -> None:
+    call("run", grid, "--inline", "--output", tmp_path, "--set", "epochs=2", "--set", "select_every=1")
+    before = (tmp_path / "tiny" / "runs.parquet").read_bytes()
+    one = ["--set", "axes.seed=[3]", "--set", "axes.prune_rate=[0]", "--set", "axes.coreset_ratio=[1]"]
+    call("train", grid, "--output", tmp_path, *one, "--set", "axes.selector=[el2n]", "--set", "epochs=2")
+    assert (tmp_path / "tiny" / "runs.parquet").read_bytes() == before
+    assert len(list(tmp_path.glob("tiny-*/runs.parquet"))) == 1
 
 
 def test_train_of_a_grid_says_what_to_do(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.config import CellConfig, canonical, cell_id
 from core.pruning import PRUNERS
-from sweeps.cells import applies, baselines, difference, expand, joint, swept_fields
+from sweeps.cells import applies, baselines, common, difference, expand, joint, swept_fields
 from sweeps.spec import SweepSpec, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
@@ -135,3 +135,11 @@ def test_ten_thousand_cells_expand_in_about_a_second() -> None:
     started = time.perf_counter()
     assert len(expand(spec).cells) == 8125
     assert time.perf_counter() - started < 5  # about 1 s on an idle core
+
+
+def test_common_is_what_all_cells_say_where_it_acts() -> None:
+    found = common(cell.config for cell in expand(parse(GRID)).cells)
+    assert found["epochs"] == 12
+    assert found["pruner.update_every"] == "per_interval: 5"
+    assert found["select_every"] == 3
+    assert not {"seed", "prune_rate", "coreset_ratio"} & set(found)

@@ -126,7 +126,12 @@ IN_FILE = {
     "impossible tag": ("epochs: 12", "epochs: !!float abc", "line 2: abc cannot be read as !!float"),
     "list as key": ("epochs: 12", "? [1]\n  : 2", "line 2: a key must be text, not a list or a mapping"),
     "open bracket": ("[0, 1]", "[0, 1", "not valid YAML: "),
-    "tabulator": ("  epochs", "\tepochs", "line 2: not valid YAML: found character '\\t'"),
+    "tabulator": (
+        "  epochs",
+        "\tepochs",
+        "line 2: not valid YAML: found character '\\t' that cannot start any token; indent with spaces",
+    ),
+    "percentage": ("0.5]", "50]", "line 8: prune_rate is 50, but must be below 1 (did you mean 0.5?)"),
     "second document": ("axes:", "---\naxes:", "line 7: not valid YAML: but found another document"),
     "endless number": ("epochs: 12", "epochs: " + "9" * 5000, "line 2: '999"),
     "folder that climbs": ("axes:", "name: ../x\naxes:", "line 7: name is ../x, but names a folder: use letters"),
