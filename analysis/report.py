@@ -5,15 +5,17 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from analysis import cost, latex
+from analysis import cost, latex, settings
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.headline import Headline, headline, notes
 from analysis.panels import Heatmap, heatmaps, slug
 from analysis.runs import TableError, load_history, load_runs
+from analysis.settings import Settings
 from analysis.surface import surface
 from analysis.synergy import MEASURES, synergy
 
@@ -35,6 +37,7 @@ class Analysis:
     points: pd.DataFrame
     totals: pd.DataFrame
     heatmaps: tuple[Heatmap, ...]
+    settings: Settings
     files: tuple[Path, ...] = ()
 
 
@@ -48,25 +51,28 @@ def analyze(folder: Path | str) -> Analysis:
     runs = load_runs(folder)
     has_history = any((folder / f"history.{kind}").is_file() for kind in ("parquet", "csv"))
     extra = _check_history(folder, runs) if has_history else ()
+    made, damage = settings.read(folder)
     grid, measured = surface(runs), synergy(runs)
     return Analysis(
         folder,
         headline(runs, grid, measured),
-        (*notes(runs, grid, measured, has_history), *extra),
+        (*notes(runs, grid, measured, has_history), *extra, *damage),
         grid,
         measured,
         equal_flops(runs),
         cost.points(runs),
         cost.totals(runs),
         heatmaps(grid, measured),
+        made,
     )
 
 
-def write(analysis: Analysis, command: str = "") -> Analysis:
+def write(analysis: Analysis, command: str = "", day: date | None = None) -> Analysis:
     """Write report.html, the CSV and LaTeX tables and figures/ under the analysed folder.
 
-    ``command`` is what the page tells to run again. Every file replaces the one before at
-    once, and equal input gives equal bytes. Figures of an earlier analysis go.
+    ``command`` is what the page tells to run again, ``day`` its date (today, in UTC). Every file
+    replaces the one before at once, and equal input gives equal bytes on one day. Figures of an
+    earlier analysis go.
     Returns the analysis with ``files`` filled in.
     """
     from analysis.figures.drawn import drawn
@@ -86,7 +92,7 @@ def write(analysis: Analysis, command: str = "") -> Analysis:
         images[figure.name] = "data:image/png;base64," + base64.b64encode(figure.preview).decode()
         put(f"figures/{figure.name}.png", figure.png)
         put(f"figures/{figure.name}.svg", figure.svg)
-    put("report.html", _page(analysis, images, command).encode())
+    put("report.html", _page(analysis, images, command, day or datetime.now(UTC).date()).encode())
     _clear(analysis.folder, {path.name for path in files})
     return replace(analysis, files=tuple(files))
 
@@ -102,6 +108,8 @@ def _clear(folder: Path, current: set[str]) -> None:
 def _check_history(folder: Path, runs: pd.DataFrame) -> tuple[str, ...]:
     """Validate the history; what it lacks, in words."""
     history = load_history(folder)
+    if history.empty:
+        return ("The history table has no rows: nothing about single epochs can be analysed.",)
     strangers = set(history["cell_id"]) - set(runs["cell_id"])
     if strangers:
         raise TableError(
@@ -124,7 +132,7 @@ def _fronts(analysis: Analysis) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield f"accuracy_flops-{slug(str(label))}" if several else "accuracy_flops", str(label), group
 
 
-def _page(analysis: Analysis, images: dict[str, str], command: str) -> str:
+def _page(analysis: Analysis, images: dict[str, str], command: str, day: date) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -138,6 +146,7 @@ def _page(analysis: Analysis, images: dict[str, str], command: str) -> str:
     content = {
         "analysis": analysis,
         "command": command or f"swast analyze {shlex.quote(str(analysis.folder))}",
+        "day": day.isoformat(),
         "images": images,
         "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.heatmaps},
         "measures": MEASURES,

@@ -137,9 +137,9 @@ def validate_runs(runs: pd.DataFrame, source: str = "runs") -> pd.DataFrame:
     Raises:
         TableError: a required column is missing or a value is not allowed.
     """
-    typed = _typed(runs, RUN_COLUMNS, source)
-    if typed.empty:
+    if not len(runs):
         raise TableError(f"{source}: the table has no rows; run at least one cell first.")
+    typed = _typed(runs, RUN_COLUMNS, source)
     _refuse_duplicates(typed, ["cell_id"], source, "keep one row per cell")
     finished = typed["status"] == "finished"
     for name in ("accuracy_test", "chance"):
@@ -152,9 +152,13 @@ def validate_runs(runs: pd.DataFrame, source: str = "runs") -> pd.DataFrame:
 def validate_history(history: pd.DataFrame, source: str = "history") -> pd.DataFrame:
     """``history`` with the schema's dtypes, sorted by cell and epoch.
 
+    Where every cell failed there is no row, and then there need be no column.
+
     Raises:
         TableError: a required column is missing or a value is not allowed.
     """
+    if not len(history):
+        history = history.reindex(columns=[c.name for c in HISTORY_COLUMNS])
     typed = _typed(history, HISTORY_COLUMNS, source)
     _refuse_duplicates(typed, ["cell_id", "epoch"], source, "keep one row per cell and epoch")
     return typed.sort_values(["cell_id", "epoch"], ignore_index=True)
@@ -184,6 +188,8 @@ def _read(path: Path, columns: tuple[Column, ...]) -> pd.DataFrame:
         # Identifiers such as 12e456789012 read as numbers, "none" is a name and not a null.
         strings = {c.name: "str" for c in columns if c.kind == "str"}
         return pd.read_csv(path, dtype=strings, keep_default_na=False, na_values=["", "nan", "NaN"])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
     except (OSError, ValueError) as error:
         raise TableError(f"{path.name}: cannot be read ({str(error).splitlines()[0]}); write it again.") from error
 

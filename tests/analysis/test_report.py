@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -74,7 +75,9 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     pages = []
     for name, runs in (("a", small), ("b", small.sample(frac=1, random_state=0))):
         (tmp_path / name / "sweep").mkdir(parents=True)
-        done = report.write(report.analyze(write(tmp_path / name / "sweep", runs)), "swast analyze sweep")
+        done = report.write(
+            report.analyze(write(tmp_path / name / "sweep", runs)), "swast analyze sweep", date(2026, 1, 31)
+        )
         pages.append({p.relative_to(done.folder): p.read_bytes() for p in done.files})
     assert pages[0] == pages[1]
 
@@ -120,6 +123,26 @@ def test_history_is_checked(tmp_path: Path) -> None:
     write(tmp_path, history.assign(cell_id=["x", *history["cell_id"].iloc[1:]]), name="history")
     with pytest.raises(TableError, match="cell_id x is not in the runs table"):
         report.analyze(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("columns", [[], ["cell_id", "epoch", "accuracy_test", "coreset_size", "switch"]])
+def test_a_history_without_rows_is_said_not_fatal(tmp_path: Path, kind: str, columns: list[str]) -> None:
+    """What a sweep leaves when every cell failed: runs without a number, and a history without a row."""
+    runs = table(grid({(0.0, 1.0): [None, None], (0.5, 1.0): [None], (0.0, 0.1): [None], (0.5, 0.1): [None]}))
+    lost = dict.fromkeys(("accuracy_val", "flops_sparse", "flops_relative", "seconds"))
+    write(
+        write(tmp_path, runs.assign(**lost, reason="out of memory"), kind),
+        pd.DataFrame([], columns=columns),
+        kind,
+        "history",
+    )
+    done = report.write(report.analyze(tmp_path))
+    assert "Runs failed: 5 (out of memory), counted but not averaged." in done.notes
+    assert "No run is finished: there is nothing to average." in done.notes
+    assert "The history table has no rows: nothing about single epochs can be analysed." in done.notes
+    assert not any("accuracy_flops" in path.name for path in done.files)
+    assert (tmp_path / "figures" / "bliss.png").is_file()
 
 
 def test_names_in_the_page_are_escaped(tmp_path: Path) -> None:

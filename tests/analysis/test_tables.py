@@ -109,6 +109,8 @@ def test_no_table_empty_table_and_broken_file(tmp_path: Path) -> None:
         load_runs(tmp_path)
     with pytest.raises(TableError, match="no rows"):
         validate_runs(realistic().head(0))
+    with pytest.raises(TableError, match=r"runs.csv: the table has no rows; run at least one cell first"):
+        load_runs(write(tmp_path, pd.DataFrame([]), "csv"))
     (tmp_path / "runs.parquet").write_bytes(b"not parquet")
     with pytest.raises(TableError, match=r"runs.parquet: cannot be read"):
         load_runs(tmp_path)

@@ -1,0 +1,85 @@
+"""How the runs of a folder were made, as the plan beside them says: fields in common, and the environment."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PLAN = "plan.json"
+# The paper's symbols, in the order in which it introduces them.
+SYMBOLS = {
+    "epochs": "T",
+    "warmup_epochs": "K",
+    "select_every": "R",
+    "prune_rate": "p",
+    "coreset_ratio": "α",
+    "preservation_weight": "λ",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field and its value in words; ``symbol`` is the paper's, empty where it has none."""
+
+    field: str
+    value: str
+    symbol: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells share, and what they ran on; empty where nothing is known."""
+
+    common: tuple[Setting, ...] = ()
+    environment: tuple[Setting, ...] = ()
+
+
+def read(folder: Path) -> tuple[Settings, tuple[str, ...]]:
+    """The keys ``common`` and ``environment`` of plan.json, both optional, and a note if the file is damaged."""
+    path = folder / PLAN
+    if not path.exists():
+        return Settings(), ()
+    try:
+        plan = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        return Settings(), (f"{PLAN} cannot be read ({_first_line(error)}): the page shows no settings.",)
+    if not isinstance(plan, Mapping):
+        return Settings(), (f"{PLAN} holds {_kind(plan)}, not an object: the page shows no settings.",)
+    said = {key: plan.get(key) or {} for key in ("common", "environment")}
+    odd = {key: value for key, value in said.items() if not isinstance(value, Mapping)}
+    common, environment = ({} if key in odd else value for key, value in said.items())
+    return Settings(_by_symbol(common), _listed(environment)), _notes(odd)
+
+
+def _notes(odd: Mapping[str, object]) -> tuple[str, ...]:
+    if not odd:
+        return ()
+    holds = ", ".join(f"{key} holds {_kind(value)}" for key, value in odd.items())
+    left = "them" if len(odd) > 1 else "it"
+    return (f"{PLAN}: {holds}, not fields with their values; the page leaves {left} out.",)
+
+
+def _by_symbol(fields: Mapping[str, Any]) -> tuple[Setting, ...]:
+    named = tuple(Setting(field, _words(fields[field]), sign) for field, sign in SYMBOLS.items() if field in fields)
+    return named + _listed({field: value for field, value in fields.items() if field not in SYMBOLS})
+
+
+def _listed(fields: Mapping[str, Any]) -> tuple[Setting, ...]:
+    return tuple(Setting(field, _words(value)) for field, value in fields.items())
+
+
+def _words(value: Any) -> str:
+    """As a grid file would write it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_words(part)}" for key, part in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
