@@ -6,7 +6,7 @@ from analysis.panels import COLOURED, CONTROL, Heatmap, Panel
 
 _ESCAPES = {c: f"\\{c}" for c in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"}
 _GREEK = {"α": r"$\alpha$", "×": r"$\times$", "−": "$-$", "·": r"$\cdot$", "±": r"$\pm$"}
-_WORDS = {"≥": r"$\ge$", "–": "--"}
+_WORDS = {"<": "$<$", "≥": r"$\ge$", "–": "--"}
 
 
 def tables(info: Heatmap) -> str:
@@ -21,7 +21,7 @@ def _table(info: Heatmap, panel: Panel) -> str:
         f"{rate} & {' & '.join(_cell(info, panel, i, j) for j in range(columns))} \\\\"
         for i, rate in enumerate(panel.prune_rates)
     ]
-    bold = " Bold: significant." if info.diverging else ""
+    bold = " Bold: significant, q < 0.05." if info.diverging else ""
     caption = (
         f"{info.title}: {panel.column}, preservation {panel.row} ({info.experiment}). "
         f"{info.subtitle}. Rows: prune rate (%), columns: coreset ratio (%).{bold}"

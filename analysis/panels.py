@@ -17,6 +17,7 @@ from analysis.synergy import MEASURES, Measure
 VARIANTS = ["pruner", "selector", "preservation"]
 COLOURED, CONTROL = "coloured", "control"
 MISSING, FAILED, UNDEFINED = "missing", "failed", "undefined"
+LEAST = 1.0  # points to either side that colours span at least, so that noise stays pale
 _ORDER = {"none": 0, "selective": 1, "complete": 2}
 
 
@@ -69,14 +70,22 @@ class Heatmap:
         return bool(self.hatched)
 
     @property
+    def coloured(self) -> bool:
+        """Some cell has a number to be coloured by."""
+        return any(p.count(COLOURED) for p in self.panels)
+
+    @property
     def limits(self) -> tuple[float, float]:
-        """Colour limits over all panels; around 0 when diverging."""
+        """Colour limits over all panels; around 0 when diverging. Never narrower than a point to either side."""
         shown = np.concatenate([p.value[p.state == COLOURED] for p in self.panels] or [np.zeros(1)])
         shown = shown if shown.size else np.zeros(1)
         low, high = float(shown.min()), float(shown.max())
         if self.diverging:
-            low, high = -max(-low, high), max(-low, high)
-        return (low, high) if high > low else (low - 1, high + 1)
+            most = max(-low, high, LEAST)
+            return -most, most
+        low, high = min(low, (low + high) / 2 - LEAST), max(high, (low + high) / 2 + LEAST)
+        beyond = max(high - 100, 0)
+        return low - beyond, high - beyond
 
 
 def heatmaps(surface: pd.DataFrame, synergy: pd.DataFrame) -> tuple[Heatmap, ...]:
@@ -104,7 +113,7 @@ def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
 
 def _accuracy(panels: tuple[Panel, ...], label: str, suffix: str, shown: pd.DataFrame) -> Heatmap:
     kept = sorted(set(shown["control_preservation"].dropna()) - {""})
-    subtitle = f"%, mean ± half-width of its 95 % t-interval, {_seeds(panels)}"
+    subtitle = f"%, {_spread('mean accuracy', panels)}"
     caption = f"First row and column: single treatments{_preserved(kept)}. {_holes(panels)}"
     title = "Final test accuracy"
     name = f"accuracy{suffix}"
@@ -124,7 +133,7 @@ def _measures(
         )
         panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
         kept = sorted(set(shown["control_preservation"].dropna()) - {""})
-        words = _measure_words(measure, rows, panels, kept)
+        words = _measure_words(measure, cells, panels, kept)
         yield _assembled(name + suffix, label, measure.title, measure.unit, words, panels)
 
 
@@ -196,23 +205,45 @@ def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, 
 
 
 def _measure_words(
-    measure: Measure, rows: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]
+    measure: Measure, cells: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]
 ) -> tuple[str, str, str]:
     """Subtitle, caption, and the meaning of a hatch."""
-    tests = sorted(set(rows["test"]) - {""})
-    hatched = "no gain claimed" if measure.claims else "not significant"
-    tested = "No test: a test needs two seeds. "
-    if tests:
-        side = ", gains only, both one-sided tests" if measure.claims else ""
-        tested = (
-            f"Hatched: {hatched}, q ≥ 0.05 ({' / '.join(tests)} test{side}; "
-            "Benjamini–Hochberg over all joint cells of one preservation value). "
-        )
-    subtitle = f"{measure.unit}; mean contrast ± half-width of its 95 % t-interval, {_seeds(panels, 'paired seed')}"
-    caption = (
-        f"{measure.definition}. {tested}Grey: accuracy (%) of the single treatments{_preserved(kept)}. {_holes(panels)}"
+    q = np.concatenate([p.q[p.state == COLOURED] for p in panels])
+    tested, all_tested = bool(np.isfinite(q).any()), bool(np.isfinite(q).all())
+    failing = "no gain claimed" if measure.claims else "not significant"
+    hatched = f"{failing}{'' if all_tested else ' or not tested'}" if tested else "not tested"
+    subtitle = f"{measure.unit}; {_spread('mean contrast', panels, 'paired seed')}"
+    said = "No test: a test needs two seeds. " if q.size else ""
+    if tested:
+        said = _tests(measure, cells, f"{failing}, q ≥ 0.05{'' if all_tested else ', or not tested'}")
+    grey = f"Grey: accuracy (%) of the single treatments{_preserved(kept)}. "
+    single = grey if any(p.count(CONTROL) for p in panels) else ""
+    return subtitle, f"{measure.definition}. {said}{single}{_holes(panels)}", hatched
+
+
+def _tests(measure: Measure, cells: pd.DataFrame, hatched: str) -> str:
+    """What is adjusted for many cells (q, by which cells are hatched) and what is not (the intervals)."""
+    tests = " / ".join(sorted(set(cells["test"].dropna()) - {""}))
+    by = f"of the {tests} test"
+    if measure.claims:
+        by = f"of one-sided {tests} tests against both single treatments, gains only: losses too are hatched"
+    return (
+        f"± is each cell's own interval, not adjusted for the number of cells. Hatched: {hatched}; q is the "
+        f"false-discovery rate (Benjamini–Hochberg over all joint cells of one preservation value) {by}. "
+        "So a hatched cell's interval may leave out 0. "
     )
-    return subtitle, caption, hatched
+
+
+def _spread(what: str, panels: tuple[Panel, ...], noun: str = "seed") -> str:
+    """``mean ± half-width ..., n = 3 seeds in every cell``; no ± where no cell has one."""
+    half = np.concatenate([p.half[p.state == COLOURED] for p in panels])
+    if np.isfinite(half).any():
+        return f"{what} ± half-width of its unadjusted 95 % t-interval, {_seeds(panels, noun)}"
+    n = np.concatenate([p.n[p.state == COLOURED] for p in panels])
+    if not n.size:
+        return "no cell has a number"
+    none = "one seed: no interval" if n.max() == 1 else "no interval"
+    return f"{what.removeprefix('mean ')}, {_seeds(panels, noun)} ({none})"
 
 
 def _preserved(kept: list[str]) -> str:
@@ -221,8 +252,6 @@ def _preserved(kept: list[str]) -> str:
 
 def _seeds(panels: tuple[Panel, ...], noun: str = "seed") -> str:
     n = np.concatenate([p.n[p.state == COLOURED] for p in panels])
-    if not n.size:
-        return "no cell"
     low, high = int(n.min()), int(n.max())
     if low == high:
         return f"n = {low} {noun}{'s' if low > 1 else ''} in every cell"

@@ -21,6 +21,7 @@ from analysis.synergy import MEASURES, synergy
 
 PAGE_BYTES = 6_000_000
 TABLE_ROWS = 1_000
+PIXELS_PER_INCH = 135
 _TEMPLATE = "report.html"
 
 
@@ -78,7 +79,7 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     from analysis.figures.drawn import drawn
 
     files: list[Path] = []
-    images: dict[str, str] = {}
+    images: dict[str, tuple[str, int]] = {}
 
     def put(name: str, content: bytes) -> None:
         files.append(_replace(analysis.folder / name, content))
@@ -89,7 +90,8 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     for info in analysis.heatmaps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
     for figure in drawn(analysis.heatmaps, _fronts(analysis)):
-        images[figure.name] = "data:image/png;base64," + base64.b64encode(figure.preview).decode()
+        source = "data:image/webp;base64," + base64.b64encode(figure.page).decode()
+        images[figure.name] = source, round(PIXELS_PER_INCH * figure.width)
         put(f"figures/{figure.name}.png", figure.png)
         put(f"figures/{figure.name}.svg", figure.svg)
     put("report.html", _page(analysis, images, command, day or datetime.now(UTC).date()).encode())
@@ -132,7 +134,7 @@ def _fronts(analysis: Analysis) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield f"accuracy_flops-{slug(str(label))}" if several else "accuracy_flops", str(label), group
 
 
-def _page(analysis: Analysis, images: dict[str, str], command: str, day: date) -> str:
+def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, day: date) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

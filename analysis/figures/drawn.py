@@ -7,18 +7,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import frontier, heatmap
-from analysis.figures.canvas import encode, shrink
+from analysis.figures.canvas import encode, lossless
 from analysis.panels import Heatmap
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One figure under its file name: print quality, vector, and a small PNG for the page."""
+    """One figure under its file name: print quality, vector, and WebP for the page; width in inches."""
 
     name: str
+    width: float
     png: bytes
     svg: bytes
-    preview: bytes
+    page: bytes
 
 
 def drawn(maps: Iterable[Heatmap], fronts: Iterable[tuple[str, str, pd.DataFrame]]) -> Iterator[Drawn]:
@@ -31,4 +32,4 @@ def drawn(maps: Iterable[Heatmap], fronts: Iterable[tuple[str, str, pd.DataFrame
 
 def _encoded(name: str, figure: Figure) -> Drawn:
     png = encode(figure, "png")
-    return Drawn(name, png, encode(figure, "svg"), shrink(png))
+    return Drawn(name, figure.get_figwidth(), png, encode(figure, "svg"), lossless(png))

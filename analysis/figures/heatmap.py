@@ -39,10 +39,11 @@ def draw(info: Heatmap) -> Figure:
     subtitle = wrap(info.subtitle, width - 0.5, NORMAL)
     lines = title.count("\n") + 1, subtitle.count("\n") + 1
     top = 0.62 + 0.2 * lines[0] + 0.18 * lines[1]
-    bottom = 1.2 + 0.16 * (caption.count("\n") + 1)
+    marks = _marks(info)
+    bottom = (1.2 if marks else 0.85) + 0.16 * (caption.count("\n") + 1)
     height = top + bottom + rows * high + (rows - 1) * GAP_Y
     figure = new_figure(width, height)
-    colours, norm = _scale(info)
+    colours, norm = colour_scale(info)
     for panel in info.panels:
         i, j = info.rows.index(panel.row), info.columns.index(panel.column)
         x, y = LEFT + j * (wide + GAP_X), height - top - (i + 1) * high - i * GAP_Y
@@ -54,7 +55,9 @@ def draw(info: Heatmap) -> Figure:
     below = 1 - (0.2 + 0.2 * lines[0]) / height
     figure.text(0.25 / width, below, subtitle, size=NORMAL, va="top")
     figure.text(0.25 / width, 0.12 / height, caption, size=SMALL, va="bottom", linespacing=1.25)
-    _legend(figure, info, (bottom - 0.95) / height)
+    _legend(figure, marks, (bottom - 0.95) / height)
+    if not info.coloured:
+        return figure
     right, tall = LEFT + columns * (wide + GAP_X) - GAP_X + 0.3, min(rows * (high + GAP_Y) - GAP_Y, 3.6)
     bar = figure.add_axes((right / width, (height - top - tall) / height, 0.16 / width, tall / height))
     figure.colorbar(ScalarMappable(norm, colours), cax=bar)
@@ -63,7 +66,8 @@ def draw(info: Heatmap) -> Figure:
     return figure
 
 
-def _scale(info: Heatmap) -> tuple[Colormap, Normalize]:
+def colour_scale(info: Heatmap) -> tuple[Colormap, Normalize]:
+    """The colours of print and page: below 0 red, above it blue; an accuracy from dark to bright."""
     return colormaps["RdBu" if info.diverging else "cividis"], Normalize(*info.limits)
 
 
@@ -105,13 +109,18 @@ def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
     """``+1.2 / ±0.4 / n=2``: the half-width only where there is one, n only where it is less."""
     if panel.state[i, j] == CONTROL:
         return f"{panel.value[i, j]:.1f}"
-    value = round(float(panel.value[i, j]), 1) + 0.0
-    lines = [f"{value:+.1f}" if diverging and value else f"{value:.1f}"]
+    lines = [number(panel.value[i, j], diverging)]
     half = panel.half[i, j]
     lines += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
     most = panel.n[panel.state == COLOURED].max()
     lines += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most else []
-    return "\n".join(lines).replace("-", "−")
+    return "\n".join(lines)
+
+
+def number(value: float, signed: bool) -> str:
+    """``+1.2``; 0 has no sign, and minus is a minus."""
+    shown = round(float(value), 1) + 0.0
+    return (f"{shown:+.1f}" if signed and shown else f"{shown:.1f}").replace("-", "−")
 
 
 def _ink(face: object) -> str:
@@ -135,8 +144,8 @@ def _label(axes: Axes, panel: Panel, named: bool, first: bool, last: bool) -> No
         axes.set_xlabel("coreset ratio (%)", size=NORMAL)
 
 
-def _legend(figure: Figure, info: Heatmap, y: float) -> None:
-    """Marks that occur, right above the caption."""
+def _marks(info: Heatmap) -> list[Patch | Line2D]:
+    """What the legend explains: only the marks that occur."""
     states = {s for p in info.panels for s in np.unique(p.state)}
     marks: list[Patch | Line2D] = []
     if any(((p.state == COLOURED) & ~p.significant).any() for p in info.panels):
@@ -148,6 +157,13 @@ def _legend(figure: Figure, info: Heatmap, y: float) -> None:
     for state, (colour, _, marker, said) in MARKS.items():
         if state in states:
             marks.append(Line2D([], [], color=colour, marker=marker, label=said, **look))
+    return marks
+
+
+def _legend(figure: Figure, marks: list[Patch | Line2D], y: float) -> None:
+    """Right above the caption."""
+    if not marks:
+        return
     left = 0.15 / figure.get_figwidth()
     columns = len(marks) if figure.get_figwidth() > 8 else 3
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, y), "ncols": columns, "borderaxespad": 0.2}

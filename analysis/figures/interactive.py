@@ -5,10 +5,13 @@ import json
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 
+from analysis.figures import heatmap
 from analysis.panels import COLOURED, Heatmap, Panel
 
 Json = dict[str, Any]
+STOPS = 65
 _GAP_X, _GAP_Y = 0.09, 0.16
 
 
@@ -114,11 +117,13 @@ def _heading(info: Heatmap, panel: Panel) -> Json:
 
 
 def _colours(info: Heatmap) -> Json:
+    """The printed figure's scale, stop by stop: plotly has another one under the same name."""
     low, high = info.limits
-    scale = "RdBu" if info.diverging else "Cividis"
+    colours, _ = heatmap.colour_scale(info)
+    stops = np.linspace(0, 1, STOPS)
     title = {"text": "%" if info.unit == "%" else "points"}
     return {
-        "colorscale": scale,
+        "colorscale": [[round(float(x), 6), to_hex(colours(x))] for x in stops],
         "cmin": low,
         "cmax": high,
         "colorbar": {"title": title},
@@ -139,7 +144,7 @@ def _trace(info: Heatmap, panel: Panel) -> Json:
         "xgap": 2,
         "ygap": 2,
         "z": [[_number(v) for v in row] for row in coloured],
-        "text": [[_short(panel, i, j) for j in range(coloured.shape[1])] for i in range(coloured.shape[0])],
+        "text": [[_short(info, panel, i, j) for j in range(coloured.shape[1])] for i in range(coloured.shape[0])],
         "texttemplate": "%{text}",
         "hovertext": [[_hover(info, panel, i, j) for j in range(coloured.shape[1])] for i in range(coloured.shape[0])],
         "hoverinfo": "text",
@@ -151,8 +156,12 @@ def _number(value: float) -> float | None:
     return round(float(value), 3) if np.isfinite(value) else None
 
 
-def _short(panel: Panel, i: int, j: int) -> str:
-    return f"{panel.value[i, j]:.1f}" if panel.state[i, j] == COLOURED else ""
+def _short(info: Heatmap, panel: Panel, i: int, j: int) -> str:
+    """The value as in print; bold where print does not hatch."""
+    if panel.state[i, j] != COLOURED:
+        return ""
+    text = heatmap.number(panel.value[i, j], info.diverging)
+    return f"<b>{text}</b>" if info.diverging and panel.significant[i, j] else text
 
 
 def _hover(info: Heatmap, panel: Panel, i: int, j: int) -> str:

@@ -1,14 +1,21 @@
 """What figures show: the panels, and the artists drawn from them (never pixels)."""
 
+import io
 import json
 import xml.etree.ElementTree as ElementTree
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from PIL import Image
 
 from analysis import latex
 from analysis.cost import points
@@ -16,7 +23,7 @@ from analysis.figures import canvas, frontier, heatmap, interactive
 from analysis.panels import CONTROL, FAILED, MISSING, UNDEFINED, Heatmap, Panel, heatmaps
 from analysis.surface import surface
 from analysis.synergy import MEASURES, synergy
-from tests.analysis.synthetic_runs import grid, realistic, table
+from tests.analysis.synthetic_runs import grid, realistic, run, table
 
 
 @cache
@@ -68,6 +75,48 @@ def test_diverging_limits_are_centred_on_zero() -> None:
     low, high = maps()["bliss"].limits
     assert low == -high
     assert maps()["accuracy"].limits[0] > 0
+
+
+def flat(spread: float) -> dict[str, Heatmap]:
+    """Maps of a sweep in which every cell has the same accuracy but for ``spread``."""
+    cells = {(p, a): [0.98 + spread * (p + a), 0.98] for p in (0.0, 0.5) for a in (1.0, 0.1)}
+    runs = table(grid(cells))
+    return {info.name: info for info in heatmaps(surface(runs), synergy(runs))}
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-4])
+def test_noise_around_zero_is_pale(spread: float) -> None:
+    """Colours span at least a point to either side, so that a tenth of a point is no strong effect."""
+    maps = flat(spread)
+    assert all(maps[name].limits == (-1, 1) for name in MEASURES)
+    low, high = maps["accuracy"].limits
+    assert high - low == pytest.approx(2)
+    assert low < 98 < high <= 100
+
+
+def test_words_say_what_is_adjusted_for_many_cells() -> None:
+    """The intervals are each cell's own; the hatching goes by q, over a family of cells."""
+    for name in ("bliss", "additive"):
+        info = maps()[name]
+        assert "unadjusted 95 % t-interval" in info.subtitle
+        assert "not adjusted for the number of cells" in info.caption
+        assert "Hatched: not significant, q ≥ 0.05" in info.caption
+        assert "q is the false-discovery rate" in info.caption
+        assert "may leave out 0" in info.caption
+    assert "losses too" in maps()["hsa"].caption
+
+
+def test_a_cell_that_no_test_saw_is_not_called_insignificant() -> None:
+    runs = realistic(seeds=1)
+    alone = {i.name: i for i in heatmaps(surface(runs), synergy(runs))}
+    assert alone["bliss"].hatched == "not tested"
+    assert "one seed: no interval" in alone["bliss"].subtitle
+    assert "±" not in alone["bliss"].subtitle + alone["accuracy"].subtitle
+    runs = realistic()
+    some = runs[~((runs["prune_rate"] == 0.5) & (runs["coreset_ratio"] == 0.2) & (runs["seed"] > 0))]
+    mixed = {i.name: i for i in heatmaps(surface(some), synergy(some))}
+    assert mixed["bliss"].hatched == "not significant or not tested"
+    assert maps()["bliss"].hatched == "not significant"
 
 
 def test_words_say_unit_n_interval_and_test() -> None:
@@ -137,18 +186,65 @@ def test_files_are_valid_and_equal_for_equal_input() -> None:
     info = maps()["accuracy"]
     png, svg = (canvas.encode(heatmap.draw(info), kind) for kind in ("png", "svg"))
     assert png.startswith(b"\x89PNG")
-    assert len(canvas.shrink(png)) < len(png)
+    page = canvas.lossless(png)
+    assert len(page) < len(png)
+    with Image.open(io.BytesIO(png)) as one, Image.open(io.BytesIO(page)) as other:
+        assert np.array_equal(np.asarray(one.convert("RGB")), np.asarray(other.convert("RGB")))
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert svg == canvas.encode(heatmap.draw(info), "svg")
     assert png == canvas.encode(heatmap.draw(info), "png")
 
 
-def test_front_labels_do_not_touch() -> None:
-    figure = frontier.draw(points(realistic()), "digits, mlp")
-    labels = [t for t in figure.axes[0].texts if " / " in t.get_text()]
-    boxes = [t.get_window_extent() for t in labels]
-    assert labels
+def crowded() -> pd.DataFrame:
+    """Twelve treatments on the front within half a decade and a point of accuracy, and wide intervals below."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for k, p in enumerate(np.linspace(0.5, 0.95, 12).round(3).tolist()):
+        for ratio, level in ((0.05, 0.97 - 0.001 * k), (0.2, 0.6)):
+            for seed in range(3):
+                cost = 0.5 * (1 - p) * (1 + ratio)
+                y = level + (0.2 * rng.normal() if ratio > 0.1 else 0)
+                rows.append(run(p, ratio, seed, float(np.clip(y, 0, 1))) | {"flops_relative": cost, "seconds": 9.0})
+    return points(table(rows))
+
+
+def front_labels(figure: Figure) -> list[Text]:
+    return [t for t in figure.axes[0].texts if " / " in t.get_text()]
+
+
+@pytest.mark.parametrize("shown", [points(realistic()), crowded(), points(realistic(1, False))], ids="hcs")
+def test_front_labels_touch_nothing(shown: pd.DataFrame) -> None:
+    """Neither each other, nor a marker, an interval or the legend; and none leaves the axes."""
+    figure = frontier.draw(shown, "digits, mlp")
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(t) for t in front_labels(figure)]
+    assert boxes
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    at = axes.transData.transform(shown[["flops_relative", "mean"]].to_numpy() * [1, 100])
+    assert not any(box.contains(x, y) for box in boxes for x, y in at)
+    bars = [path for c in axes.collections if isinstance(c, LineCollection) for path in c.get_paths()]
+    assert not any(axes.transData.transform_path(path).intersects_bbox(box) for box in boxes for path in bars)
+    assert not any(box.overlaps(figure.legends[0].get_window_extent()) for box in boxes)
+    assert all(axes.bbox.contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_front_is_readable_at_half_size() -> None:
+    """Six points are left of twelve; the legend stays outside of the axes, where no point lies."""
+    figure = frontier.draw(points(realistic()), "digits, mlp")
+    assert all(text.get_fontsize() >= 12 for text in front_labels(figure))
+    assert all(text.get_fontsize() >= 11 for text in figure.axes[0].get_xticklabels() + figure.legends[0].get_texts())
+    figure.draw_without_rendering()
+    assert not figure.legends[0].get_window_extent().overlaps(figure.axes[0].bbox)
+    assert max(figure.axes[0].get_yticks()) <= 100
+
+
+def test_front_says_how_many_labels_found_no_room() -> None:
+    shown = crowded()
+    figure = frontier.draw(shown, "digits, mlp")
+    left_out = int(shown["front"].sum()) - len(front_labels(figure))
+    said = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert (f"{left_out} found no room" in said) == bool(left_out)
 
 
 def test_front_without_seconds() -> None:
@@ -162,6 +258,41 @@ def test_interactive_figure_is_valid_plotly() -> None:
     assert len(shown["data"]) == 6 * 4
     assert sum(trace["visible"] for trace in shown["data"]) == 4
     assert json.loads(interactive.figure_json(tuple(maps().values()))) == json.loads(json.dumps(shown))
+
+
+def test_page_and_print_share_their_colours() -> None:
+    """Low contrasts are red in both; plotly's own scale of that name is blue there, and has hard steps of grey."""
+    for info in (maps()["bliss"], maps()["accuracy"]):
+        scale = interactive.figure((info,))["layout"]["coloraxis"]
+        print_scale, norm = heatmap.colour_scale(info)
+        assert (scale["cmin"], scale["cmax"]) == (norm.vmin, norm.vmax)
+        assert len(scale["colorscale"]) >= 64
+        for position, colour in scale["colorscale"]:
+            assert to_rgb(colour) == pytest.approx(print_scale(position)[:3], abs=0.01)
+    low = to_rgb(interactive.figure((maps()["bliss"],))["layout"]["coloraxis"]["colorscale"][0][1])
+    assert low[0] > low[2]
+
+
+def test_page_shows_what_print_shows() -> None:
+    """Signed values with a true minus, no negative zero, significant ones in bold; accuracies plain."""
+    shown = panel(maps()["bliss"], "none", "balanced=False")
+    trace = next(
+        t for t in interactive.figure((maps()["bliss"],))["data"] if t["z"][3][3] == round(float(shown.value[3, 3]), 3)
+    )
+    assert trace["text"][3][3] == f"<b>−{-shown.value[3, 3]:.1f}</b>"
+    assert trace["text"][0][0] == ""
+    calm = interactive.figure((flat(1e-6)["additive"],))["data"][0]
+    assert calm["text"][1][1] == "0.0"
+    assert "<b>" not in str(interactive.figure((maps()["accuracy"],))["data"])
+
+
+def test_a_map_without_numbers_has_no_colours() -> None:
+    runs = table(grid({(0.0, 1.0): [None], (0.5, 1.0): [None], (0.0, 0.1): [None], (0.5, 0.1): [None]}))
+    for info in heatmaps(surface(runs), synergy(runs)):
+        assert info.subtitle.endswith("no cell has a number")
+        assert "Grey" not in info.caption
+        assert "No test" not in info.caption
+        assert len(heatmap.draw(info).axes) == 1
 
 
 def test_latex_rows_bold_and_escapes() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from analysis import report
 from analysis.runs import TableError
@@ -42,8 +43,17 @@ def test_page_is_self_contained_and_small(written: report.Analysis) -> None:
     assert not re.search(r"""(src|href|action)\s*=\s*["']?\s*(https?:|//)""", page)
     assert not re.search(r"@import|url\(\s*['\"]?https?:", page)
     assert "default-src 'none'" in page
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/webp;base64,") == 7
     assert "swast analyze outputs/test" in page
+
+
+def test_figures_of_the_page_share_one_scale(written: report.Analysis) -> None:
+    """135 pixels an inch for all, so that their letters are equally large."""
+    page = (written.folder / "report.html").read_text()
+    widths = [int(found) for found in re.findall(r'<img width="(\d+)"', page)]
+    with Image.open(written.folder / "figures" / "bliss.png") as bliss:
+        assert widths[5] == 135 * bliss.width // 200
+    assert widths[-1] == round(135 * 7.2)
 
 
 def test_page_reads_without_scripts(written: report.Analysis) -> None:
