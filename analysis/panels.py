@@ -224,13 +224,14 @@ def _measure_words(
 def _tests(measure: Measure, cells: pd.DataFrame, hatched: str) -> str:
     """What is adjusted for many cells (q, by which cells are hatched) and what is not (the intervals)."""
     tests = " / ".join(sorted(set(cells["test"].dropna()) - {""}))
+    plain = ", a plain one's may cover it" if "sign-flip" in tests else ""
     by = f"of the {tests} test"
     if measure.claims:
         by = f"of one-sided {tests} tests against both single treatments, gains only: losses too are hatched"
     return (
         f"± is each cell's own interval, not adjusted for the number of cells. Hatched: {hatched}; q is the "
         f"false-discovery rate (Benjamini–Hochberg over all joint cells of one preservation value) {by}. "
-        "So a hatched cell's interval may leave out 0. "
+        f"So a hatched cell's interval may leave out 0{plain}. "
     )
 
 
@@ -242,8 +243,7 @@ def _spread(what: str, panels: tuple[Panel, ...], noun: str = "seed") -> str:
     n = np.concatenate([p.n[p.state == COLOURED] for p in panels])
     if not n.size:
         return "no cell has a number"
-    none = "one seed: no interval" if n.max() == 1 else "no interval"
-    return f"{what.removeprefix('mean ')}, {_seeds(panels, noun)} ({none})"
+    return f"{what.removeprefix('mean ' if n.max() == 1 else '')}, {_seeds(panels, noun)}: no interval"
 
 
 def _preserved(kept: list[str]) -> str:
@@ -264,8 +264,10 @@ def _holes(panels: tuple[Panel, ...]) -> str:
         FAILED: "failed or stopped",
         UNDEFINED: "without controls",
     }
+    same = [((p.state == COLOURED) & (p.n > 1) & np.isnan(p.half)).any() for p in panels]
+    agreed = "Without ±: all seeds give the same number. " if any(same) else ""
     counts = [f"{sum(p.count(s) for p in panels)} {said}" for s, said in words.items()]
-    return "Cells without a number: " + ", ".join(counts) + "."
+    return f"{agreed}Cells without a number: " + ", ".join(counts) + "."
 
 
 def _percent(values: pd.Series) -> pd.Series:

@@ -127,7 +127,7 @@ def _colours(info: Heatmap) -> Json:
         "cmin": low,
         "cmax": high,
         "colorbar": {"title": title},
-        "reversescale": False,
+        "showscale": info.coloured,
     }
 
 

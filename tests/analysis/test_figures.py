@@ -106,11 +106,30 @@ def test_words_say_what_is_adjusted_for_many_cells() -> None:
     assert "losses too" in maps()["hsa"].caption
 
 
+def test_words_say_where_test_and_interval_part() -> None:
+    """One seed of ten breaks: all flips of sign agree (p = 2 / 1024), the t-interval covers 0."""
+    cells = {(0.0, 1.0): [0.98] * 10, (0.5, 1.0): [0.97] * 10, (0.0, 0.1): [0.96] * 10}
+    broken = [0.5] + [0.95 - 0.001 * seed for seed in range(9)]
+    runs = table(grid({**cells, (0.5, 0.1): broken}))
+    info = {i.name: i for i in heatmaps(surface(runs), synergy(runs))}["bliss"]
+    shown = info.panels[0]
+    assert shown.significant[1, 1]
+    assert shown.value[1, 1] + shown.half[1, 1] > 0
+    assert "a plain one's may cover it" in info.caption
+    assert "a plain one's may cover it" not in maps()["bliss"].caption
+
+
+def test_words_say_why_a_number_has_no_interval() -> None:
+    info = flat(0.0)["additive"]
+    assert "Without ±: all seeds give the same number" in info.caption
+    assert "Without ±" not in maps()["additive"].caption
+
+
 def test_a_cell_that_no_test_saw_is_not_called_insignificant() -> None:
     runs = realistic(seeds=1)
     alone = {i.name: i for i in heatmaps(surface(runs), synergy(runs))}
     assert alone["bliss"].hatched == "not tested"
-    assert "one seed: no interval" in alone["bliss"].subtitle
+    assert alone["bliss"].subtitle.endswith("n = 1 paired seed in every cell: no interval")
     assert "±" not in alone["bliss"].subtitle + alone["accuracy"].subtitle
     runs = realistic()
     some = runs[~((runs["prune_rate"] == 0.5) & (runs["coreset_ratio"] == 0.2) & (runs["seed"] > 0))]
@@ -293,6 +312,7 @@ def test_a_map_without_numbers_has_no_colours() -> None:
         assert "Grey" not in info.caption
         assert "No test" not in info.caption
         assert len(heatmap.draw(info).axes) == 1
+        assert not interactive.figure((info,))["layout"]["coloraxis"]["showscale"]
 
 
 def test_latex_rows_bold_and_escapes() -> None:

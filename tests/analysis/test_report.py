@@ -123,6 +123,15 @@ def test_notes_and_odd_sweeps_still_make_a_report(tmp_path: Path, rows: list[dic
     assert words in (tmp_path / "report.html").read_text()
 
 
+def test_a_sweep_that_only_loses_has_no_best_gain(tmp_path: Path) -> None:
+    cells = {(0.0, 1.0): [0.9, 0.91], (0.5, 1.0): [0.8, 0.8], (0.0, 0.1): [0.7, 0.7], (0.5, 0.1): [0.5, 0.52]}
+    report.write(report.analyze(write(tmp_path, table(grid(cells)))))
+    assert (
+        "none, no joint cell lies above its coreset; the nearest: −19.0 percentage"
+        in (tmp_path / "report.html").read_text()
+    )
+
+
 def test_history_is_checked(tmp_path: Path) -> None:
     runs = realistic()
     history = pd.DataFrame(
