@@ -36,9 +36,9 @@ class Meter:
         """A forward pass for selection or state recording."""
         self._ledger += scoring_flops(self._layers, samples, density)
 
-    def evaluate(self, samples: int, density: Mapping[str, float] = DENSE) -> None:
-        """A forward pass for evaluation; kept apart from every ledger that is compared."""
-        self._ledger += Ledger(evaluation=samples * forward_flops(self._layers, density))
+    def evaluate(self, samples: int) -> None:
+        """A forward pass for evaluation, as dense kernels execute it; kept apart from every ledger that is compared."""
+        self._ledger += Ledger(evaluation=samples * forward_flops(self._layers))
 
     def full_epoch(self, samples: int) -> float:
         """Dense training on ``samples`` samples: the yardstick of relative cost."""

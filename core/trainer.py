@@ -277,7 +277,7 @@ class Trainer:
         effective, classes = self.masking.evaluated(), self.bundle.num_classes
         val = self.network.evaluate(self.bundle.val, classes, effective) if len(self.bundle.val) else None
         test = self.network.evaluate(self.bundle.test, classes, effective)
-        self.costs.evaluate(len(self.bundle.val) + len(self.bundle.test), self.masking.density_by_layer)
+        self.costs.evaluate(len(self.bundle.val) + len(self.bundle.test))
         return EpochEnded(
             epoch=self.epoch,
             trained=result.trained,

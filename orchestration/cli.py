@@ -14,8 +14,8 @@ from analysis.runs import TableError
 from core.data.source import DataError
 from orchestration import commands
 from orchestration.errors import UsageError
+from orchestration.files import StoreError
 from orchestration.launch import ClusterError
-from orchestration.store import StoreError
 from orchestration.sweep import SweepBusyError
 from sweeps.spec import SpecError
 

@@ -18,14 +18,15 @@ from rich.table import Table
 from analysis import report as reporting
 from core.config import CellConfig, from_dict
 from orchestration import catalogue
+from orchestration.dispatch import Budget, Dispatch
 from orchestration.doctor import examine
 from orchestration.errors import UsageError
+from orchestration.files import write_atomically
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.provenance import provenance
 from orchestration.speech import say
-from orchestration.store import write_atomically
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
@@ -43,6 +44,9 @@ class Target:
     address: str | None = None
     inline: bool = False
     tracking_uri: str | None = None
+    store: str | None = None
+    sharing: bool = True
+    budget: Budget | None = None
 
     def uri(self, sweep: Sweep) -> str | None:
         """The MLflow address; ``None`` without tracking (always so in this process, where MLflow may be missing)."""
@@ -60,10 +64,8 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
     spec = load(file, overrides)
     with held(output / spec.name):
-        sweep = prepare(spec, output)
+        sweep = prepare(spec, output, store=target.store, sharing=target.sharing)
         todo = sweep.to_do()
-        for cell in todo:
-            sweep.store.forget_failure(cell.cell_id)
         plan = _write_plan(sweep)
         _announce(sweep, todo, console)
         with _tracking(target.uri(sweep), sweep) as tracker:
@@ -80,17 +82,20 @@ def _run_cells(
     if not todo:
         return
     cells = {cell.cell_id: cell for cell in todo}
-    with Progress(cells, plan.work(cells), len(sweep.cells.cells) - len(todo), console) as progress:
+    with Progress(cells, plan.shared.flop, len(sweep.cells.cells) - len(todo), console) as progress:
         observer: Observer = progress if tracker is None else Observers((progress, tracker))
+        dispatch = Dispatch(sweep, plan, todo, observer, target.budget)
         try:
             if target.inline:
-                run_inline(sweep, todo, observer)
+                run_inline(dispatch)
             else:
                 from orchestration.launch import run_on_ray
 
-                run_on_ray(sweep, todo, observer, target.address)
+                run_on_ray(dispatch, todo, target.address)
         except KeyboardInterrupt:
             say(console, "Interrupted; writing what is finished.")
+        if dispatch.exhausted and not dispatch.over:
+            say(console, "The budget is used up; writing what is finished.")
 
 
 @contextmanager
@@ -112,12 +117,17 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
 
 def _write_plan(sweep: Sweep) -> Plan:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
-    finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in sweep.to_do()}
-    plan = make_plan(sweep.spec, finished)
+    plan = _plan(sweep)
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
-    told = {"common": common(cell.config for cell in sweep.cells.cells), "environment": provenance(sweep.device)}
+    told = {"common": common(cell.config for cell in sweep.cells.cells), "environment": provenance(sweep.devices)}
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
     return plan
+
+
+def _plan(sweep: Sweep) -> Plan:
+    todo = sweep.to_do()
+    finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
+    return make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo))
 
 
 def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
@@ -172,10 +182,10 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
     spec = replace(spec, name=f"{spec.name}-{cells[0].cell_id}")  # the tables of a sweep of that name stay as they are
     with held(output / spec.name):
         sweep = prepare(spec, output)
-        _write_plan(sweep)
+        plan = _write_plan(sweep)
         if not sweep.to_do():
             say(console, f"cell {sweep.cells.cells[0].cell_id} is finished already")
-        run_inline(sweep, sweep.to_do(), EpochLines(console))
+        run_inline(Dispatch(sweep, plan, sweep.to_do(), EpochLines(console)))
         write_tables(sweep)
     say(console, f"tables and checkpoints: {sweep.folder}")
     return _farewell(sweep, console)

@@ -6,14 +6,15 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
-from orchestration.observer import Observer
-from orchestration.store import write_atomically
+from orchestration.dispatch import Dispatch
+from orchestration.files import open_files
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
+from sweeps.policy import Need
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,14 +26,15 @@ ENVIRONMENT = {
 
 
 CONNECT_SECONDS = 10.0
+PROBE = ".probe"
 
 
 class ClusterError(RuntimeError):
     """Ray could not be started or reached: one sentence that says what to do."""
 
 
-def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address: str | None) -> None:
-    """Run the cells as Tune trials on reused actors. Returns early on Ctrl-C; what is to do then is in the store.
+def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -> None:
+    """Run the cells as Tune trials on reused actors. Returns early on Ctrl-C and on the budget.
 
     Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
     """
@@ -40,12 +42,15 @@ def run_on_ray(sweep: Sweep, cells: Sequence[Cell], observer: Observer, address:
         os.environ.setdefault(name, value)  # before ray is imported: it reads them once
     from orchestration.tuning import fit
 
-    with _cluster(sweep, address), tempfile.TemporaryDirectory(prefix="swast-tune-") as scratch:
-        fit(sweep, cells, observer, scratch)
+    needs = {dispatch.sweep.need(cell.config) for cell in cells}
+    scratch = tempfile.TemporaryDirectory(prefix="swast-tune-")
+    with _cluster(dispatch.sweep, needs, address) as slots, scratch as folder:
+        fit(dispatch, cells, slots, folder)
 
 
 @contextmanager
-def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
+def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[int]:
+    """A connection to Ray; how many cells may run at once."""
     import ray
 
     # Without "local", Ray would join whatever cluster was last started on this machine.
@@ -65,23 +70,32 @@ def _cluster(sweep: Sweep, address: str | None) -> Iterator[None]:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
     try:
-        _check_store(sweep, [node["NodeID"] for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
-        _check_resources(sweep, [node["Resources"] for node in ray.nodes() if node["Alive"]])  # type: ignore[no-untyped-call]
-        yield
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        _check_store(sweep, [node["NodeID"] for node in nodes], everywhere=address is not None)
+        resources = [node["Resources"] for node in nodes]
+        _check_resources(needs, resources)
+        most = sum(max(_fits(need, node) for need in needs) for node in resources)
+        yield min(most, sweep.spec.resources.max_concurrent or most)
     finally:
         ray.shutdown()
 
 
-def _check_resources(sweep: Sweep, nodes: Sequence[dict[str, float]]) -> None:
+def _check_resources(needs: Set[Need], nodes: Sequence[dict[str, float]]) -> None:
     """Raises ``ClusterError`` when no node can hold a trial; Ray would wait for one for ever."""
-    wanted = sweep.spec.resources
-    for name, need in (("CPU", wanted.cpus), ("GPU", wanted.gpus)):
-        have = max(node.get(name, 0.0) for node in nodes)
-        if need > have:
-            key = f"resources.{name.lower()}s"
-            raise ClusterError(
-                f"a cell needs {need:g} {name} and no node has more than {have:g}; lower {key} in the grid"
-            )
+    for need in needs:
+        for name, wanted in (("CPU", need.cpus), ("GPU", need.gpus)):
+            have = max(node.get(name, 0.0) for node in nodes)
+            if wanted > have:
+                key = f"resources.{name.lower()}s"
+                raise ClusterError(
+                    f"a cell needs {wanted:g} {name} and no node has more than {have:g}; lower {key} in the grid"
+                )
+
+
+def _fits(need: Need, node: dict[str, float]) -> int:
+    """How many such cells a node holds at once; Ray counts in ten thousandths."""
+    by_cpu = round(1e4 * node.get("CPU", 0.0)) // round(1e4 * need.cpus)
+    return min(by_cpu, round(1e4 * node.get("GPU", 0.0)) // round(1e4 * need.gpus)) if need.gpus else by_cpu
 
 
 def _check_address(address: str) -> None:
@@ -98,25 +112,33 @@ def _check_address(address: str) -> None:
         ) from error
 
 
-def _check_store(sweep: Sweep, nodes: Sequence[str]) -> None:
-    """Raises ``ClusterError`` when a node does not see the output folder: its results would be lost to the others."""
+def _check_store(sweep: Sweep, nodes: Sequence[str], *, everywhere: bool) -> None:
+    """Raises ``ClusterError`` when a node does not see the store: its results would be lost to the others."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    if len(nodes) < 2:
+    if not everywhere:
         return
-    probe = sweep.store.root.resolve() / ".probe"
-    write_atomically(probe, b"")
-    sees = ray.remote(num_cpus=0)(os.path.exists)
+    files = sweep.store.files
+    files.write(PROBE, b"")
+    sees = ray.remote(num_cpus=0)(_sees)
     answers = [
-        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(probe))
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(files.locator)
         for node in nodes
     ]
     blind = sum(not seen for seen in ray.get(answers))
-    probe.unlink()
+    files.remove(PROBE)
     if blind:
-        where = f"{blind} of {len(nodes)} nodes do not see {sweep.folder.resolve()}"
-        raise ClusterError(f"{where}: give --output a folder that all nodes share, such as an NFS mount")
+        where = f"{blind} of {len(nodes)} nodes do not see {files.place}"
+        raise ClusterError(f"{where}: give --output a folder that all nodes share, or --store an s3:// URL")
+
+
+def _sees(locator: str) -> bool:
+    """Run on a node: whether it sees what the driver wrote."""
+    try:
+        return open_files(locator).read(PROBE) == b""
+    except OSError:
+        return False
 
 
 def _our_packages() -> list[Any]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Ending = Literal["", "finished", "diverged", "stopped", "failed", "out of memory"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A cell's latest epoch: accuracies in [0, 1], ``stored`` the newest epoch with a checkpoint (0: none yet)."""
+    """A cell's latest epoch, as its worker tells it.
+
+    Accuracies in [0, 1], ``None`` where none is known; ``stored``: the newest epoch with a checkpoint (0: none yet);
+    ``flop``: dense FLOP executed since this worker took the cell; ``ended``: how it ended, if it did, and ``reason``.
+    """
 
     cell_id: str
-    epoch: int
-    accuracy_val: float | None
-    accuracy_test: float
-    stored: int
+    epoch: int = 0
+    accuracy_val: float | None = None
+    accuracy_test: float | None = None
+    stored: int = 0
+    flop: float = 0.0
+    ended: Ending = ""
+    reason: str = ""
 
 
 class Observer(Protocol):
@@ -30,7 +40,10 @@ class Observer(Protocol):
         """The cell's last epoch is in the store."""
 
     def failed(self, cell_id: str, reason: str) -> None:
-        """The cell ended with an error; the others go on."""
+        """The cell ended with an error, or was stopped; the others go on."""
+
+    def retried(self, cell_id: str, reason: str) -> None:
+        """The cell's worker was lost; another will go on from its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +54,24 @@ class Observers:
 
     def started(self, cell_id: str) -> None:
         """A worker took the cell."""
-        for member in self.members:
-            member.started(cell_id)
+        self._tell(lambda member: member.started(cell_id))
 
     def progressed(self, report: Report) -> None:
         """The cell trained on."""
-        for member in self.members:
-            member.progressed(report)
+        self._tell(lambda member: member.progressed(report))
 
     def finished(self, cell_id: str) -> None:
         """The cell's last epoch is in the store."""
-        for member in self.members:
-            member.finished(cell_id)
+        self._tell(lambda member: member.finished(cell_id))
 
     def failed(self, cell_id: str, reason: str) -> None:
-        """The cell ended with an error."""
+        """The cell ended with an error, or was stopped."""
+        self._tell(lambda member: member.failed(cell_id, reason))
+
+    def retried(self, cell_id: str, reason: str) -> None:
+        """The cell's worker was lost."""
+        self._tell(lambda member: member.retried(cell_id, reason))
+
+    def _tell(self, what: Callable[[Observer], None]) -> None:
         for member in self.members:
-            member.failed(cell_id, reason)
+            what(member)

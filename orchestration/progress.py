@@ -24,13 +24,12 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """An observer that draws. ``work`` weighs the cells for the estimate of the time left (any unit)."""
+    """An observer that draws. ``flop``: what is to be executed, for the estimate of the time left."""
 
-    def __init__(
-        self, cells: Mapping[str, Cell], work: Mapping[str, float], already_done: int, console: Console
-    ) -> None:
+    def __init__(self, cells: Mapping[str, Cell], flop: float, already_done: int, console: Console) -> None:
         self._cells = cells
-        self._work = work
+        self._flop = flop
+        self._executed = 0.0
         self._already = already_done
         self._console = console
         self._live: Live | None = None
@@ -62,6 +61,8 @@ class Progress:
     def progressed(self, report: Report) -> None:
         """The cell trained on."""
         with self._lock:
+            before = self.running.get(report.cell_id)
+            self._executed += report.flop - (before.flop if before else 0.0)
             self.running[report.cell_id] = report
         self._say()
 
@@ -78,6 +79,12 @@ class Progress:
             self.failures[cell_id] = reason
         say(self._console, f"{cell_id} ({label(self._cells[cell_id].config)}): {reason}", "failed")
 
+    def retried(self, cell_id: str, reason: str) -> None:
+        """Another worker will go on with the cell."""
+        with self._lock:
+            self.running.pop(cell_id, None)
+        say(self._console, f"{cell_id} ({label(self._cells[cell_id].config)}): {reason}", "again")
+
     def line(self) -> str:
         """One line: counts, time left, best cell."""
         total = self._already + len(self._cells)
@@ -91,16 +98,13 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """From the work done so far; ``None`` while that is too little to tell, and when nothing is left."""
-        with self._lock:
-            done = sum(self._work[cell_id] for cell_id in (*self.done, *self.failures))
-            done += sum(self._part(cell_id, report) for cell_id, report in self.running.items())
-        total = sum(self._work.values())
+        done, total = self._executed, self._flop
         known = done >= KNOWN_SHARE * total and done < total
         return (time.monotonic() - self._started) * (total - done) / done if known else None
 
     def best(self) -> str:
         """The finished cell with the highest accuracy: on validation, or on test where there is no validation split."""
-        reports = [report for report in self.done.values() if report is not None]
+        reports = [report for report in self.done.values() if report is not None and report.accuracy_test is not None]
         if not reports:
             return ""
         best = max(reports, key=_score)
@@ -119,9 +123,6 @@ class Progress:
             epoch = f"{report.epoch if report else 0}/{cell.config.epochs}"
             table.add_row(label(cell.config), cell_id, epoch, f"{100 * _score(report):.1f} %" if report else "")
         return table
-
-    def _part(self, cell_id: str, report: Report | None) -> float:
-        return self._work[cell_id] * report.epoch / self._cells[cell_id].config.epochs if report else 0.0
 
     def _say(self) -> None:
         now = time.monotonic()
@@ -142,6 +143,8 @@ class EpochLines:
 
     def progressed(self, report: Report) -> None:
         """Print the epoch's accuracies."""
+        if report.accuracy_test is None:
+            return
         val = "" if report.accuracy_val is None else f"  val {100 * report.accuracy_val:6.2f} %"
         say(self._console, f"epoch {report.epoch:4d}{val}  test {100 * report.accuracy_test:6.2f} %")
 
@@ -150,6 +153,9 @@ class EpochLines:
 
     def failed(self, cell_id: str, reason: str) -> None:
         """The reason is printed at the end."""
+
+    def retried(self, cell_id: str, reason: str) -> None:
+        """There is no other worker here."""
 
 
 def clock(seconds: float) -> str:
@@ -162,4 +168,5 @@ def clock(seconds: float) -> str:
 
 
 def _score(report: Report) -> float:
-    return report.accuracy_test if report.accuracy_val is None else report.accuracy_val
+    score = report.accuracy_test if report.accuracy_val is None else report.accuracy_val
+    return 0.0 if score is None else score

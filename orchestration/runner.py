@@ -1,13 +1,13 @@
 """Run one cell along its chain of segments: the one recovery path, for Ray and for this process alike.
 
-Go on after the last whole segment: from its successor's newest checkpoint, else from its own, else from the start.
-A worker that died, a driver that died and a second run of the same file are the same case.
+Go on from the newest whole checkpoint of the cell's last stage that has one, else from an earlier stage's, else from
+the start. A worker that died, a driver that died and a second run of the same file are the same case.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ class Progress:
     row: Mapping[str, Any]
     stored: bool
     finished: bool
+    diverged: bool = False
 
 
 def run_cell(
@@ -38,47 +39,67 @@ def run_cell(
     *,
     device: str = "cpu",
     checkpoint_seconds: float = 30.0,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train what the store does not hold yet of ``chain``, an epoch per item; nothing when it holds all.
 
-    A checkpoint is written at every segment's end and at the first epoch end after ``checkpoint_seconds``.
-    Raises whatever training raises, and ``StoreError``.
+    A checkpoint is written at every segment's end, at the first epoch end after ``checkpoint_seconds``, and when the
+    iterator is closed between two epochs. Raises whatever training raises, and ``StoreError``.
     """
-    position, found = resume_point(chain, store)
+    found = resume_point(chain, store)
     entry = None if found is None else found[0]
     if is_over(chain, entry):
         return
     trainer = Trainer(cell, bundle, device)
     if found is not None:
         trainer.restore(load(found[1]))
-    for segment in chain[position:]:
-        rows = list(entry.rows) if entry is not None and entry.key == segment.key else []
-        written = time.monotonic()
-        for epoch in range(trainer.epoch + 1, segment.last + 1):
-            events = list(trainer.events(until=epoch))
-            rows.append(history_row(events))
-            diverged = isinstance(events[-1], Diverged)
-            due = epoch == segment.last or diverged or time.monotonic() - written >= checkpoint_seconds
-            if due:
-                store.put(segment.key, rows, dump(trainer.state()), diverged=diverged)
-                written = time.monotonic()
-            finished = diverged or epoch == chain[-1].last
-            yield Progress(rows[-1], due, finished)
-            if diverged:
+    for segment in chain:
+        if segment.last > trainer.epoch:
+            resumes = entry is not None and entry.stage == segment.stage and entry.epoch >= segment.first
+            rows = list(entry.rows) if entry is not None and resumes else []
+            yield from _run_segment(segment, trainer, store, rows, checkpoint_seconds, chain[-1].last)
+            if trainer.diverged:
                 return
 
 
-def resume_point(chain: Sequence[Segment], store: Store) -> tuple[int, tuple[Entry, bytes] | None]:
-    """The first segment that is not whole, and what to restore: its own newest checkpoint, else its trunk's last."""
-    trunk: tuple[Entry, bytes] | None = None
-    for position, segment in enumerate(chain):
-        found = store.newest(segment)
-        if found is None:
-            return position, trunk
-        if found[0].diverged or found[0].epoch != segment.last:
-            return position, found
-        trunk = found
-    return len(chain) - 1, trunk
+def _run_segment(
+    segment: Segment,
+    trainer: Trainer,
+    store: Store,
+    rows: list[Mapping[str, Any]],
+    checkpoint_seconds: float,
+    epochs: int,
+) -> Generator[Progress, None, None]:
+    """Train to the segment's end; its own earlier checkpoints, but the newest two, are dropped on the way."""
+    written, own = time.monotonic(), [] if not rows else [int(rows[-1]["epoch"])]
+    for epoch in range(trainer.epoch + 1, segment.last + 1):
+        events = list(trainer.events(until=epoch))
+        rows.append(history_row(events))
+        diverged = isinstance(events[-1], Diverged)
+        due = epoch == segment.last or diverged or time.monotonic() - written >= checkpoint_seconds
+        if due:
+            store.put(segment.stage, rows, dump(trainer.state()), diverged=diverged)
+            own = store.retain(segment.stage, [*own, epoch])
+            written = time.monotonic()
+        try:
+            yield Progress(rows[-1], due, diverged or epoch == epochs, diverged)
+        except GeneratorExit:
+            if not due:
+                store.put(segment.stage, rows, dump(trainer.state()))
+            raise
+        if diverged:
+            return
+
+
+def resume_point(chain: Sequence[Segment], store: Store) -> tuple[Entry, bytes] | None:
+    """The newest entry along the chain whose checkpoint and whose history up to there are whole."""
+    for position in reversed(range(len(chain))):
+        segment = chain[position]
+        for entry in store.entries(segment.stage, segment.first, segment.last):
+            if history_until(chain, store, entry) is not None:
+                state = store.state(entry)
+                if state is not None:
+                    return entry, state
+    return None
 
 
 def is_over(chain: Sequence[Segment], entry: Entry | None) -> bool:
@@ -88,23 +109,35 @@ def is_over(chain: Sequence[Segment], entry: Entry | None) -> bool:
 
 def finished_rows(chain: Sequence[Segment], store: Store) -> tuple[list[Mapping[str, Any]], bool] | None:
     """The history of a finished cell along its chain and whether it diverged; ``None`` when it is not finished."""
-    rows: list[Mapping[str, Any]] = []
-    for segment in chain:
-        entry = store.rows(segment)
-        if entry is None or (entry.epoch != segment.last and not entry.diverged):
-            return None
-        rows += entry.rows
-        if entry.diverged:
-            return rows, True
-    return rows, False
+    last = store.entry(chain[-1].stage, chain[-1].last)
+    if last is None:
+        last = _newest(chain, store)
+    if last is None or not is_over(chain, last):
+        return None
+    rows = history_until(chain, store, last)
+    return None if rows is None else (rows, last.diverged)
 
 
 def rows_so_far(chain: Sequence[Segment], store: Store) -> list[Mapping[str, Any]]:
     """The history of a cell along its chain as far as the store holds it."""
-    rows: list[Mapping[str, Any]] = []
-    for segment in chain:
-        entry = store.rows(segment)
-        rows += [] if entry is None else entry.rows
-        if entry is None or entry.epoch != segment.last:
-            break
-    return rows
+    newest = _newest(chain, store)
+    return [] if newest is None else history_until(chain, store, newest) or []
+
+
+def _newest(chain: Sequence[Segment], store: Store) -> Entry | None:
+    entries = (entry for s in reversed(chain) for entry in store.entries(s.stage, s.first, s.last))
+    return next(entries, None)
+
+
+def history_until(chain: Sequence[Segment], store: Store, entry: Entry) -> list[Mapping[str, Any]] | None:
+    """The rows of epochs 1 to ``entry.epoch``; ``None`` when some are missing. An entry knows where its rows begin."""
+    parts = [entry.rows]
+    while entry.first > 1:
+        before = entry.first - 1
+        stage = next(segment.stage for segment in chain if segment.first <= before <= segment.last)
+        found = store.entry(stage, before)
+        if found is None:
+            return None
+        entry = found
+        parts.append(entry.rows)
+    return [row for rows in reversed(parts) for row in rows]

@@ -78,9 +78,9 @@ class Sink:
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._experiment = self._open_experiment(local=uri.startswith("sqlite"))
         source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
-        self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.device)}
+        self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.devices)}
         known = list(self._runs())
-        keys = {cell_id: chain[-1].key for cell_id, chain in sweep.chains.items()}
+        keys = {cell_id: chain[-1].stage for cell_id, chain in sweep.chains.items()}
         self._children = {
             run.data.tags["cell_id"]: run
             for run in known
@@ -163,7 +163,7 @@ class Sink:
         if cell.cell_id in self._children:
             return str(self._children[cell.cell_id].info.run_id)
         start = _milliseconds(rows[0]) - round(1000 * rows[0]["seconds"]) if rows else None
-        key = self._sweep.chains[cell.cell_id][-1].key  # other data, versions or threads: another run
+        key = self._sweep.chains[cell.cell_id][-1].stage  # other data, versions or threads: another run
         tags = {"cell_id": cell.cell_id, "stage_key": key, "mlflow.parentRunId": self._parent}
         run_id = self._new_run(label(cell.config), tags, start)
         self._describe(run_id, cell)

@@ -1,46 +1,41 @@
-"""The truth of a sweep: segments of training by their key, each with its history rows and its last checkpoints.
+"""The truth of a sweep: what has been trained, by stage and epoch, each with its history rows and its checkpoint.
 
-Layout below the root, everything written to a temporary name, synced and renamed:
+Layout, in a folder or an object store:
 
-    segments/<2 hex>/<key>/<epoch>.state   the checkpoint after that epoch (core.state)
-    segments/<2 hex>/<key>/<epoch>.json    written last: the rows of the segment so far, and the digests of both
-    failures/<cell_id>.json                why a cell failed the last time it ran
+    segments/<2 hex>/<stage>/<epoch>.state   the checkpoint after that epoch (core.state)
+    segments/<2 hex>/<stage>/<epoch>.json    written last: the rows that lead to it, and the digests of both
+    failures/<cell_id>.json                  why a cell failed the last time it ran, or was stopped
 
-A segment is complete when it holds an entry for its last epoch, or one that diverged. A damaged entry is set aside
-under another name, and the one before it is used.
+A damaged entry is set aside under another name, and the one before it is used.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.stages import Segment
+from orchestration.files import StoreError, open_files
 
 KEEP = 2
-"""Checkpoints kept per segment: the newest, and one to fall back on."""
+"""Checkpoints kept on the way through a segment: the newest, and one to fall back on."""
 
 log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 
 
-class StoreError(OSError):
-    """The store cannot be written or read: one sentence that says where and why."""
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A segment after ``epoch``: its history rows from its first epoch on, and the digest of its checkpoint."""
+    """A stage after ``epoch``: the history rows of epochs ``first`` to ``epoch``, and the digest of its checkpoint."""
 
-    key: str
+    stage: str
+    first: int
     epoch: int
     rows: tuple[Row, ...]
     diverged: bool
@@ -48,117 +43,122 @@ class Entry:
 
 
 class Store:
-    """Segments and failures in one folder."""
+    """Entries and failures below one place: a folder or an fsspec URL."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, place: str | Path) -> None:
+        self.files = open_files(place)
 
-    def put(self, key: str, rows: Sequence[Row], state: bytes, *, diverged: bool = False) -> Entry:
-        """Add the segment's newest checkpoint and drop those that are no longer needed.
+    @property
+    def place(self) -> str:
+        """The folder or URL."""
+        return self.files.place
 
-        Raises ``StoreError`` when the folder cannot be written; what was there before stays.
+    def put(self, stage: str, rows: Sequence[Row], state: bytes, *, diverged: bool = False) -> Entry:
+        """Add the checkpoint after the last of ``rows``.
+
+        Raises ``StoreError`` when the place cannot be written; what was there before stays.
         """
-        entry = Entry(key, int(rows[-1]["epoch"]), tuple(rows), diverged, hashlib.sha256(state).hexdigest())
-        there = self._read(key, entry.epoch)
-        if there is not None and there.state_digest == entry.state_digest and self._state(there) is not None:
+        first, epoch = int(rows[0]["epoch"]), int(rows[-1]["epoch"])
+        entry = Entry(stage, first, epoch, tuple(rows), diverged, hashlib.sha256(state).hexdigest())
+        there = self.entry(stage, epoch)
+        if there is not None and there.state_digest == entry.state_digest and self.state(there) is not None:
             return there  # another worker on the same trunk was first; its recorded times stay
-        folder = self._folder(key)
-        write_atomically(folder / f"{entry.epoch:05d}.state", state)
-        write_atomically(folder / f"{entry.epoch:05d}.json", _encode(entry))
-        for epoch in self._epochs(key)[:-KEEP]:
-            self._drop(key, epoch)
+        self.files.write(_name(stage, epoch, "state"), state)
+        self.files.write(_name(stage, epoch, "json"), _encode(entry))
         return entry
 
-    def newest(self, segment: Segment) -> tuple[Entry, bytes] | None:
-        """The segment's newest undamaged entry with its checkpoint; both are checked against their digests."""
-        for epoch in reversed(self._epochs(segment.key)):
-            entry = self._read(segment.key, epoch)
-            state = None if entry is None else self._state(entry)
-            if entry is not None and state is not None:
-                return entry, state
-            self._set_aside(segment.key, epoch)
+    def entry(self, stage: str, epoch: int) -> Entry | None:
+        """The entry after an epoch; ``None`` when there is none, or a damaged one (which is set aside)."""
+        try:
+            return _decode(self.files.read(_name(stage, epoch, "json")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            self._set_aside(stage, epoch)
+            return None
+
+    def entries(self, stage: str, first: int = 1, last: int = sys.maxsize) -> Iterator[Entry]:
+        """The undamaged entries of a stage after the epochs ``first`` to ``last``, newest first."""
+        for epoch in reversed(self.epochs(stage)):
+            if first <= epoch <= last:
+                entry = self.entry(stage, epoch)
+                if entry is not None:
+                    yield entry
+
+    def state(self, entry: Entry) -> bytes | None:
+        """The checkpoint of an entry; ``None`` when it is missing or damaged (then the entry is set aside)."""
+        try:
+            state = self.files.read(_name(entry.stage, entry.epoch, "state"))
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(state).hexdigest() == entry.state_digest:
+            return state
+        self._set_aside(entry.stage, entry.epoch)
         return None
 
-    def rows(self, segment: Segment) -> Entry | None:
-        """Like ``newest``, without reading the checkpoint."""
-        entries = (self._read(segment.key, epoch) for epoch in reversed(self._epochs(segment.key)))
-        return next((entry for entry in entries if entry is not None), None)
+    def retain(self, stage: str, epochs: Sequence[int]) -> list[int]:
+        """Drop the checkpoints after these epochs but the newest ``KEEP``, which are returned."""
+        for epoch in epochs[:-KEEP]:
+            self.drop(stage, epoch)
+        return list(epochs[-KEEP:])
 
-    def fail(self, cell_id: str, reason: str, detail: str) -> None:
-        """Record why a cell failed; where the store itself is what fails, only the log says so."""
-        record = {"cell_id": cell_id, "reason": reason, "detail": detail, "time": time.time()}
+    def drop(self, stage: str, epoch: int) -> None:
+        """Remove an entry with its checkpoint."""
+        for kind in ("json", "state"):
+            self.files.remove(_name(stage, epoch, kind))
+
+    def epochs(self, stage: str) -> list[int]:
+        """The epochs of a stage that have an entry, ascending."""
+        names = self.files.names(_folder(stage))
+        return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[0].isdigit())
+
+    def fail(self, cell_id: str, reason: str, detail: str, *, stopped: bool = False) -> None:
+        """Record why a cell failed, or was stopped; where the store itself fails, only the log says so."""
+        status = "stopped" if stopped else "failed"
+        record = {"cell_id": cell_id, "status": status, "reason": reason, "detail": detail, "time": time.time()}
         try:
-            write_atomically(self._failure(cell_id), json.dumps(record, indent=1).encode())
+            self.files.write(_failure(cell_id), json.dumps(record, indent=1).encode())
         except StoreError as error:
             log.error("cell %s failed (%s), and that could not be recorded: %s", cell_id, reason, error)
 
     def forget_failure(self, cell_id: str) -> None:
         """The cell is tried again."""
-        self._failure(cell_id).unlink(missing_ok=True)
+        self.files.remove(_failure(cell_id))
 
     def failure(self, cell_id: str) -> str | None:
-        """Why the cell failed the last time it ran; ``None`` when it did not."""
-        path = self._failure(cell_id)
-        return json.loads(path.read_bytes())["reason"] if path.exists() else None
+        """Why the cell failed or was stopped the last time it ran; ``None`` when it did neither."""
+        return self._record(cell_id).get("reason")
 
-    def _failure(self, cell_id: str) -> Path:
-        return self.root / "failures" / f"{cell_id}.json"
+    def stopped(self, cell_id: str) -> bool:
+        """Whether the cell was stopped early, and not by an error."""
+        return self._record(cell_id).get("status") == "stopped"
 
-    def _folder(self, key: str) -> Path:
-        return self.root / "segments" / key[:2] / key
-
-    def _path(self, key: str, epoch: int, kind: str) -> Path:
-        return self._folder(key) / f"{epoch:05d}.{kind}"
-
-    def _epochs(self, key: str) -> list[int]:
-        folder = self._folder(key)
-        return sorted(int(path.stem) for path in folder.glob("*.json")) if folder.is_dir() else []
-
-    def _read(self, key: str, epoch: int) -> Entry | None:
+    def _record(self, cell_id: str) -> dict[str, str]:
         try:
-            return _decode(self._path(key, epoch, "json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-            return None
-
-    def _state(self, entry: Entry) -> bytes | None:
-        try:
-            state = self._path(entry.key, entry.epoch, "state").read_bytes()
+            return dict(json.loads(self.files.read(_failure(cell_id))))
         except FileNotFoundError:
-            return None
-        return state if hashlib.sha256(state).hexdigest() == entry.state_digest else None
+            return {}
+        except (ValueError, TypeError):
+            return {"status": "failed", "reason": "unknown: the record of the failure is damaged"}
 
-    def _set_aside(self, key: str, epoch: int) -> None:
+    def _set_aside(self, stage: str, epoch: int) -> None:
         for kind in ("json", "state"):
-            path = self._path(key, epoch, kind)
-            aside = path.with_name(f"{path.name}.damaged")
-            with contextlib.suppress(FileNotFoundError):  # another worker on the same trunk has dropped it meanwhile
-                os.replace(path, aside)
-                log.warning("damaged checkpoint set aside as %s; the one before it is used", aside)
-
-    def _drop(self, key: str, epoch: int) -> None:
-        for kind in ("json", "state"):
-            self._path(key, epoch, kind).unlink(missing_ok=True)
+            name = _name(stage, epoch, kind)
+            self.files.rename(name, f"{name}.damaged")
+        where = f"{self.place}/{_name(stage, epoch, 'json')}"
+        log.warning("damaged checkpoint set aside as %s.damaged; the one before it is used", where)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside ``path``, sync, rename. Raises ``StoreError``; nothing half-written is left."""
-    temporary = temporary_name(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+def _folder(stage: str) -> str:
+    return f"segments/{stage[:2]}/{stage}"
 
 
-def temporary_name(path: Path) -> Path:
-    """A name beside ``path`` that no other process on any node sharing the folder uses."""
-    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+def _name(stage: str, epoch: int, kind: str) -> str:
+    return f"{_folder(stage)}/{epoch:05d}.{kind}"
+
+
+def _failure(cell_id: str) -> str:
+    return f"failures/{cell_id}.json"
 
 
 def _encode(entry: Entry) -> bytes:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,14 @@ from typing import Any
 
 from core.config import CellConfig, as_dict, canonical_json
 from core.data.bundle import Bundle
-from orchestration.runner import finished_rows
-from orchestration.store import Store, StoreError, write_atomically
+from orchestration.attempt import Job
+from orchestration.files import StoreError
+from orchestration.runner import finished_rows, rows_so_far
+from orchestration.store import Store
 from sweeps.cells import Cell, Cells, expand
+from sweeps.policy import Need, stops
 from sweeps.spec import SweepSpec
-from sweeps.stages import Segment, chain
+from sweeps.stages import Chain, Segment, chain, forest
 
 
 class SweepBusyError(RuntimeError):
@@ -34,10 +36,8 @@ class Sweep:
     store: Store
     bundles: Mapping[str, Bundle]
     """By the canonical JSON of the source."""
-    chains: Mapping[str, tuple[Segment, ...]]
+    chains: Mapping[str, Chain]
     """By cell_id."""
-    device: str
-    threads: int
     known: set[str] = field(default_factory=set, compare=False)
     """Cells found finished so far: a finished cell stays so, and is not read again to see it."""
 
@@ -45,13 +45,33 @@ class Sweep:
         """The data set of a cell."""
         return self.bundles[source_key(cell)]
 
+    @property
+    def devices(self) -> str:
+        """What the cells train on, such as ``cpu``."""
+        return ", ".join(sorted({self.need(cell.config).device for cell in self.cells.cells}))
+
+    def need(self, cell: CellConfig) -> Need:
+        """What a cell needs of a node."""
+        return self.spec.resources.need(cell)
+
+    def job(self, cell: Cell) -> Job:
+        """A cell and all that its training needs but the data."""
+        return Job(
+            cell_id=cell.cell_id,
+            cell=cell.config,
+            chain=self.chains[cell.cell_id],
+            device=self.need(cell.config).device,
+            checkpoint_seconds=self.spec.checkpoint_seconds,
+            rule=stops(self.spec.early_stopping, cell.config),
+        )
+
     def history(self, cell: Cell) -> tuple[list[Mapping[str, Any]], bool] | None:
         """The rows of a finished cell and whether it diverged; ``None`` when it is not finished."""
         return finished_rows(self.chains[cell.cell_id], self.store)
 
     def to_do(self) -> tuple[Cell, ...]:
-        """Wanted minus finished, in grid order."""
-        return tuple(cell for cell in self.cells.cells if not self.finished(cell))
+        """Wanted minus finished and stopped, in grid order."""
+        return tuple(cell for cell in self.cells.cells if not (self.finished(cell) or self.stopped(cell)))
 
     def finished(self, cell: Cell) -> bool:
         """Whether the store holds the cell's last epoch."""
@@ -59,36 +79,54 @@ class Sweep:
             self.known.add(cell.cell_id)
         return cell.cell_id in self.known
 
+    def stopped(self, cell: Cell) -> bool:
+        """Whether the grid's rule, as it stands now, stops the cell at what is stored of it."""
+        rule = stops(self.spec.early_stopping, cell.config)
+        if rule is None or not self.store.stopped(cell.cell_id):
+            return False
+        return rule.verdict(rows_so_far(self.chains[cell.cell_id], self.store)) is not None
+
+    def done(self, cells: Iterable[Cell]) -> frozenset[Segment]:
+        """The segments of these cells whose last state is stored."""
+        segments = {segment for cell in cells for segment in self.chains[cell.cell_id]}
+        stored = {stage: set(self.store.epochs(stage)) for stage in {segment.stage for segment in segments}}
+        return frozenset(segment for segment in segments if segment.last in stored[segment.stage])
+
 
 def source_key(cell: CellConfig) -> str:
     """What decides a cell's data set."""
     return canonical_json(as_dict(cell.data))
 
 
-def prepare(spec: SweepSpec, output: Path) -> Sweep:
+def prepare(spec: SweepSpec, output: Path, *, store: str | Path | None = None, sharing: bool = True) -> Sweep:
     """Load the data once per source and name every cell's segments. Writes nothing.
 
-    Raises ``DataError`` when a data set cannot be used.
+    ``store``: a folder or URL in place of the output's own; ``sharing``: whether cells share the epochs before they
+    part. Raises ``DataError`` when a data set cannot be used.
     """
     from core.data.load import load_bundle
 
     cells = expand(spec)
     sources = {source_key(cell.config): cell.config.data for cell in cells.cells}
     bundles = {key: load_bundle(source) for key, source in sources.items()}
-    device = "cuda" if spec.resources.gpus else "cpu"
-    threads = max(1, int(spec.resources.cpus))
-    contexts = {key: context(bundle, device, threads) for key, bundle in bundles.items()}
     folder = output / spec.name
     return Sweep(
         spec=spec,
         cells=cells,
         folder=folder,
-        store=Store(folder / "store"),
+        store=Store(folder / "store" if store is None else store),
         bundles=bundles,
-        chains={cell.cell_id: chain(cell.config, contexts[source_key(cell.config)]) for cell in cells.cells},
-        device=device,
-        threads=threads,
+        chains=_chains(spec, cells, bundles, sharing),
     )
+
+
+def _chains(spec: SweepSpec, cells: Cells, bundles: Mapping[str, Bundle], sharing: bool) -> dict[str, Chain]:
+    chains: dict[str, Chain] = {}
+    for cell in cells.cells:
+        need = spec.resources.need(cell.config)
+        known = context(bundles[source_key(cell.config)], need.device, need.threads)
+        chains[cell.cell_id] = chain(cell.config, known if sharing else {**known, "alone": cell.cell_id})
+    return forest(chains)
 
 
 def context(bundle: Bundle, device: str, threads: int) -> dict[str, Any]:
@@ -127,8 +165,3 @@ def held(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
         yield
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
-    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from core.config import CellConfig, as_dict, flatten
 from core.flops import paper_relative
-from orchestration.store import write_atomically
+from orchestration.files import write_atomically
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell, applies, swept_fields
 
@@ -31,7 +31,8 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
             history += [{"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY)} for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
-            runs.append({**describe(sweep, cell, extra), "status": "failed", "reason": reason})
+            status = "stopped" if sweep.store.stopped(cell.cell_id) else "failed"
+            runs.append({**describe(sweep, cell, extra), "status": status, "reason": reason})
     frame = pd.DataFrame(runs, columns=_columns(runs))
     for field in extra:
         if (frame[field] == "null").any():
@@ -89,20 +90,18 @@ def _columns(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def totals(sweep: Sweep) -> dict[str, float]:
-    """What the finished cells cost: as if each had run alone, and executed, with every shared segment once."""
+    """What the finished cells cost: as if each had run alone, and executed, with every shared epoch once."""
     alone: dict[str, float] = {"flops_dense": 0.0, "seconds": 0.0}
     executed = dict(alone)
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     for cell in sweep.cells.cells:
-        if sweep.history(cell) is None:
-            continue
-        for segment in sweep.chains[cell.cell_id]:
-            entry = sweep.store.rows(segment)
-            for name in alone:
-                cost = sum(row[name] for row in entry.rows) if entry is not None else 0.0
-                alone[name] += cost
-                executed[name] += 0.0 if segment.key in seen else cost
-            seen.add(segment.key)
+        rows, _ = sweep.history(cell) or ([], False)
+        stages = {epoch: s.stage for s in sweep.chains[cell.cell_id] for epoch in range(s.first, s.last + 1)}
+        states = [(stages[row["epoch"]], row["epoch"]) for row in rows]
+        for name in alone:
+            alone[name] += sum(row[name] for row in rows)
+            executed[name] += sum(row[name] for row, state in zip(rows, states, strict=True) if state not in seen)
+        seen.update(states)
     return {f"alone/{name}": cost for name, cost in alone.items()} | {
         f"executed/{name}": cost for name, cost in executed.items()
     }

@@ -58,6 +58,9 @@ class Tracker:
         """The run is marked as failed, with its reason."""
         self._ask(cell_id, "FAILED")
 
+    def retried(self, cell_id: str, reason: str) -> None:
+        """The run goes on."""
+
     def close(self, headline: Mapping[str, float], patience: float = 30.0) -> int:
         """Write what waits, then the parent's figures and headline. Returns how many cells MLflow still lacks.
 

@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from ray import tune
 
-from core.config import from_dict
-from core.data.bundle import Bundle
-from orchestration.inline import reason_of
-from orchestration.runner import Progress, run_cell
+from core.data.bundle import Bundle, Split
+from orchestration.attempt import Job, attempt
+from orchestration.observer import Report
 from orchestration.store import Store
-from orchestration.sweep import source_key
-from sweeps.stages import Segment
+from orchestration.watchdog import Watchdog
 
+T = TypeVar("T")
 MIN_STEP_SECONDS = 1.0
 """One result holds at least this much training: the driver takes some hundred results a second, from all workers."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker gets once, through the object store."""
+    """What every node gets once, through the object store."""
 
-    cells: Mapping[str, Mapping[str, Any]]
-    """The configuration of each cell to run, as plain data, by cell_id."""
-    chains: Mapping[str, tuple[Segment, ...]]
-    bundles: Mapping[str, Bundle]
-    store: Path
-    device: str
-    threads: int
-    checkpoint_seconds: float
+    jobs: Mapping[str, Job]
+    """By cell_id."""
+    sources: Mapping[str, str]
+    """The key of each cell's data set."""
+    bundles: Mapping[str, Any]
+    """Data sets as arrays (``packed``), which the workers of a node map instead of copying."""
+    store: str
+    epoch_timeout: float
+    threads: Mapping[str, int]
+    gpus: Mapping[str, float]
 
 
 class CellTrainable(tune.Trainable):
     """Runs one cell per trial; ``config`` holds its ``cell_id``. Results and checkpoints go to the sweep's store."""
 
-    _last: Progress | None
-    _stored: int
-
     def setup(self, config: dict[str, Any], work: Work) -> None:  # type: ignore[override]
         """Called once per actor."""
-        import torch
-
-        torch.set_num_threads(work.threads)
         self._work = work
-        self._on_device: dict[str, Bundle] = {}
+        self._bundles: dict[tuple[str, str], Bundle] = {}
         self._begin(config["cell_id"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -58,48 +52,77 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for ``MIN_STEP_SECONDS`` or more, or to the end. An error of the cell is a result, not a crash."""
+        """Train for ``MIN_STEP_SECONDS`` or more, to where other cells may branch off, or to the end."""
         deadline = time.monotonic() + MIN_STEP_SECONDS
-        try:
-            for progress in self._steps:
-                self._last = progress
-                self._stored = progress.row["epoch"] if progress.stored else self._stored
-                if progress.finished or time.monotonic() >= deadline:
-                    return self._result(done=progress.finished)
-        except Exception as error:
-            reason = reason_of(error)
-            self._store.fail(self._cell_id, reason, traceback.format_exc())
-            return {"cell_id": self._cell_id, "failed": reason, "done": True}
-        return self._result(done=True)
+        with Watchdog(self._work.epoch_timeout, self._hung) as watchdog:
+            for report in self._reports:
+                watchdog.rearm()
+                self._report = report
+                if report.ended or report.stored in self._branches or time.monotonic() >= deadline:
+                    break
+        return {**vars(self._report), "done": bool(self._report.ended)}
+
+    def cleanup(self) -> None:
+        """Called when the actor is ended, in the middle of a cell too: its last epoch is kept."""
+        self._close()
 
     def _begin(self, cell_id: str) -> None:
-        self._cell_id, self._store = cell_id, Store(self._work.store)
-        self._last = None
-        self._stored = 0
-        self._steps: Iterator[Progress] = self._train(cell_id)
+        import torch
 
-    def _train(self, cell_id: str) -> Iterator[Progress]:
+        self._close()
+        work, job = self._work, self._work.jobs[cell_id]
+        torch.set_num_threads(work.threads[cell_id])
+        if job.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.set_per_process_memory_fraction(min(1.0, work.gpus[cell_id]))
+        self._report = Report(cell_id)
+        self._store = Store(work.store)
+        self._branches = {segment.last for segment in job.chain[:-1]}
+        self._reports: Generator[Report, None, None] = self._train(job)
+
+    def _train(self, job: Job) -> Generator[Report, None, None]:
         """Begins when ``step`` asks, so that an error in setting up is the cell's and not the worker's."""
-        work = self._work
-        cell = from_dict(work.cells[cell_id])
-        yield from run_cell(
-            cell,
-            work.chains[cell_id],
-            self._bundle(source_key(cell)),
-            self._store,
-            device=work.device,
-            checkpoint_seconds=work.checkpoint_seconds,
-        )
+        yield from attempt(job, self._bundle(job), self._store)
 
-    def _bundle(self, key: str) -> Bundle:
-        if key not in self._on_device:
-            self._on_device[key] = self._work.bundles[key].to(self._work.device)
-        return self._on_device[key]
+    def _close(self) -> None:
+        reports = getattr(self, "_reports", None)
+        if reports is not None:
+            reports.close()
 
-    def _result(self, *, done: bool) -> dict[str, Any]:
-        result: dict[str, Any] = {"cell_id": self._cell_id, "done": done}
-        if self._last is not None:
-            row = self._last.row
-            result |= {"epoch": row["epoch"], "accuracy_test": row["accuracy_test"], "stored": self._stored}
-            result |= {"accuracy_val": row["accuracy_val"]}
-        return result
+    def _hung(self, traceback: str) -> None:
+        limit = f"{self._work.epoch_timeout:g} s (epoch_timeout)"
+        self._store.fail(self._report.cell_id, f"no epoch ended within {limit}", traceback)
+
+    def _bundle(self, job: Job) -> Bundle:
+        key = (self._work.sources[job.cell_id], job.device)
+        if key not in self._bundles:
+            self._bundles[key] = unpacked(self._work.bundles[key[0]]).to(job.device)
+        return self._bundles[key]
+
+
+def packed(bundle: Bundle) -> Bundle:
+    """The bundle with arrays for tensors: Ray ships them once per node and maps them into every worker."""
+    return _converted(bundle, lambda tensor: tensor.cpu().contiguous().numpy())
+
+
+def unpacked(bundle: Bundle) -> Bundle:
+    """The inverse of ``packed``; the tensors share the arrays' memory, which nobody writes."""
+    import torch
+
+    def tensor(array: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(array)
+
+    return _converted(bundle, tensor)
+
+
+def _converted(value: T, convert: Callable[[Any], Any]) -> T:
+    changes: dict[str, Any] = {}
+    for item in fields(value):  # type: ignore[arg-type]
+        part = getattr(value, item.name)
+        if isinstance(part, Split):
+            changes[item.name] = _converted(part, convert)
+        elif hasattr(part, "shape"):
+            changes[item.name] = convert(part)
+    return replace(value, **changes)  # type: ignore[type-var]

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from core.config import CellConfig, first_selection, prunes
@@ -17,6 +18,7 @@ from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
 from core.pruning.scope import groups
 from core.rounding import count
 from core.schedule import phase, selects, starts_at_random, switches
+from sweeps.sharing import Work
 
 if TYPE_CHECKING:
     from core.flops import LayerMacs, Ledger
@@ -133,6 +135,7 @@ class Network:
     """What the cost of a model depends on. ``shapes`` are those of the prunable weights."""
 
     layers: tuple[LayerMacs, ...]
+    parameters: int
     shapes: Mapping[str, tuple[int, ...]]
     classifier: str
 
@@ -154,7 +157,8 @@ def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -
     with torch.device("meta"):
         module = model.build(image_shape, num_classes)
     shapes = {name: tuple(weight.shape) for name, weight in prunable(module).items()}
-    return Network(measure(module, image_shape), shapes, classifier(module))
+    parameters = sum(tensor.numel() for tensor in module.state_dict().values())
+    return Network(measure(module, image_shape), parameters, shapes, classifier(module))
 
 
 def densities(cell: CellConfig, net: Network, position: float) -> dict[str, float]:
@@ -190,6 +194,36 @@ def cost(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Cost:
     full = training_flops(net.layers, facts.train_size * cell.epochs).dense
     ledger = _ledger(cell, net, epochs, facts.train_size)
     return Cost(trained, samples, ledger.dense, ledger.sparse + ledger.selection, full)
+
+
+def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Work:
+    """The cost of the cell up to each of ``epochs``, and the size of its checkpoint."""
+    net = network(cell.model, facts.image_shape, facts.num_classes)
+    trained, scored = 1.0, 0.0
+    if net is not None:
+        from core.flops import forward_flops, training_flops
+
+        trained, scored = training_flops(net.layers, 1).dense, forward_flops(net.layers)
+    evaluated = facts.val_size + facts.test_size
+    flop = (
+        epoch.samples * trained + (_scored(cell, t, epoch, facts.train_size) + evaluated) * scored
+        for t, epoch in enumerate(epochs, start=1)
+    )
+    return Work(
+        samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
+        steps=tuple(accumulate((epoch.steps for epoch in epochs), initial=0)),
+        flop=tuple(accumulate(flop, initial=0.0)),
+        bytes=_checkpoint_bytes(cell, net, facts),
+    )
+
+
+def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> int:
+    """Weights and momentum, masks and what the pruner learns, loss, correctness and forgetting of every sample."""
+    if net is None:
+        return 0
+    prunable = sum(math.prod(shape) for shape in net.shapes.values()) if prunes(cell) else 0
+    learnt = 12 * prunable if cell.pruner.learns_forward else 0
+    return 8 * net.parameters + prunable + learnt + (4 + 1 + 8 + 8) * facts.train_size
 
 
 def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], train_size: int) -> Ledger:

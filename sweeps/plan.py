@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from core.config import CellConfig, as_dict
 from core.data import Facts, Source
 from sweeps.cells import Cell, expand, joint
-from sweeps.costs import Cost, cost, epochs_of, updates_after_switch
+from sweeps.costs import Cost, cost, epochs_of, updates_after_switch, work
+from sweeps.scheduler import Simulation, simulate
+from sweeps.sharing import Load, Pace, Work, alone, left_of, segments_of
 from sweeps.spec import SpecError, SweepSpec
+from sweeps.stages import Chain, Segment, chain, forest
 
 FEW_SEEDS = 3
 
@@ -22,6 +25,7 @@ class Forecast:
 
     cost: Cost
     updates: int | None
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,37 @@ class Plan:
     finished: frozenset[str]
     points: tuple[GridPoint, ...]
     warnings: tuple[str, ...]
+    chains: Mapping[str, Chain]
+    """Of the cells that are to do, by cell_id."""
+    segments: Mapping[Segment, Load]
+    """What these chains consist of, and what each costs."""
+    done: Set[Segment] = frozenset()
+    """Segments whose last state is stored already."""
+    pace: Pace | None = None
+
+    @property
+    def alone(self) -> Load:
+        """What is to do if no cell shared anything, with another or with what is stored."""
+        works = self.works()
+        return alone(self.chains, works)
+
+    @property
+    def shared(self) -> Load:
+        """What is to do, every segment once."""
+        return left_of(self.segments, self.done)
+
+    def works(self) -> dict[str, Work]:
+        """The cost of every cell along its epochs, by cell_id."""
+        return {cell.cell_id: forecast.work for cell, forecast in zip(self.cells, self.forecasts, strict=True)}
+
+    def simulate(self, workers: int) -> Simulation:
+        """The sweep on so many workers; in seconds when the pace is known, else in FLOP."""
+        cost = {segment: self.seconds(load) or load.flop for segment, load in self.segments.items()}
+        return simulate(self.chains, cost, workers, self.done)
+
+    def seconds(self, load: Load) -> float | None:
+        """How long one worker takes; ``None`` before the pace of this sweep is known."""
+        return None if self.pace is None else self.pace.seconds(load.flop, load.steps, load.epochs)
 
     @property
     def to_do(self) -> tuple[Cell, ...]:
@@ -77,26 +112,31 @@ class Plan:
         """The fewest mask updates due in a joint cell from its first switch (to a new coreset) on."""
         return min((f.updates for f in self.forecasts if f.updates is not None), default=None)
 
-    def work(self, cell_ids: Iterable[str]) -> dict[str, float]:
-        """What each of these cells weighs in an estimate of time: its dense FLOP, or its samples without torch."""
-        costs = {cell.cell_id: forecast.cost for cell, forecast in zip(self.cells, self.forecasts, strict=True)}
-        return {cell_id: float(costs[cell_id].dense or costs[cell_id].samples) for cell_id in cell_ids}
-
     def rows(self) -> tuple[tuple[str, str], ...]:
         """What to tell a person: labels and values."""
-        remaining = self.remaining
+        remaining, alone, shared = self.remaining, self.alone, self.shared
         updates = "no joint cell" if self.least_updates is None else f"{self.least_updates} due at least"
+        saved = f" ({alone.flop / shared.flop:.2f} times less than each cell alone)" if shared.flop else ""
         return (
             ("sweep", self.name),
             ("cells", f"{self.listed} listed, {len(self.cells)} distinct ({self.added} baselines added)"),
             ("to do", f"{len(self.to_do)} ({len(self.cells) - len(self.to_do)} finished)"),
-            ("epochs", f"{remaining.epochs:,}"),
-            ("samples trained", f"{remaining.samples:,}"),
+            ("epochs, shared by cells", f"{shared.epochs:,} of {alone.epochs:,}"),
+            ("samples trained", f"{shared.samples:,} of {alone.samples:,}"),
             ("samples trained, share of dense training", self._shares()),
             ("dense compute", _flop(remaining.dense)),
             ("theoretical compute", _flop(remaining.sparse)),
+            ("executed, with evaluation", f"{_flop(shared.flop)} of {_flop(alone.flop)}{saved}"),
+            ("seconds on one worker", self._seconds(shared, alone)),
+            ("checkpoints that stay", _bytes(shared.bytes)),
             ("mask updates after the first switch", updates),
         )
+
+    def _seconds(self, shared: Load, alone: Load) -> str:
+        here, there = self.seconds(shared), self.seconds(alone)
+        if here is None or there is None:
+            return "unknown until some cells have run"
+        return f"{here:,.0f} of {there:,.0f}"
 
     def _shares(self) -> str:
         """Larger than alpha: the epochs before the first selection train on everything."""
@@ -113,6 +153,8 @@ class Plan:
             "finished": sorted(self.finished),
             "to_do": [cell.cell_id for cell in self.to_do],
             "total": asdict(self.total),
+            "alone": asdict(self.alone),
+            "shared": asdict(self.shared),
             "remaining": asdict(self.remaining),
             "least_updates": self.least_updates,
             "points": [asdict(point) for point in self.points],
@@ -121,8 +163,16 @@ class Plan:
         }
 
 
-def make_plan(spec: SweepSpec, finished: Set[str] = frozenset()) -> Plan:
+def make_plan(
+    spec: SweepSpec,
+    finished: Set[str] = frozenset(),
+    chains: Mapping[str, Chain] | None = None,
+    done: Set[Segment] = frozenset(),
+    pace: Pace | None = None,
+) -> Plan:
     """The plan of a sweep of which the cells with ids in ``finished`` are done.
+
+    ``chains`` and ``done``: the forest as it is run, and what of it is stored; by default nothing is stored.
 
     Raises ``SpecError`` when a model cannot take the data set's images.
     """
@@ -131,6 +181,10 @@ def make_plan(spec: SweepSpec, finished: Set[str] = frozenset()) -> Plan:
     facts = {source: source.facts() for source in {config.data for config in configs}}
     known: dict[CellConfig, Forecast] = {}
     forecasts = tuple(_forecast(config, facts, known) for config in configs)
+    if chains is None:
+        chains = forest({cell.cell_id: chain(cell.config, {}) for cell in expanded.cells})
+    left = {cell.cell_id: chains[cell.cell_id] for cell in expanded.cells if cell.cell_id not in finished}
+    works = {cell.cell_id: forecast.work for cell, forecast in zip(expanded.cells, forecasts, strict=True)}
     return Plan(
         name=spec.name,
         listed=expanded.listed,
@@ -139,6 +193,10 @@ def make_plan(spec: SweepSpec, finished: Set[str] = frozenset()) -> Plan:
         finished=frozenset(cell.cell_id for cell in expanded.cells) & frozenset(finished),
         points=_points(configs, forecasts, facts),
         warnings=tuple(_warnings(spec, configs, forecasts)),
+        chains=left,
+        segments=segments_of(left, works),
+        done=done,
+        pace=pace,
     )
 
 
@@ -149,7 +207,8 @@ def _forecast(config: CellConfig, facts: Mapping[Source, Facts], known: dict[Cel
         of_data = facts[config.data]
         epochs = epochs_of(config, of_data.train_size)
         try:
-            known[config] = Forecast(cost(config, of_data, epochs), updates_after_switch(config, epochs))
+            spent = cost(config, of_data, epochs)
+            known[config] = Forecast(spent, updates_after_switch(config, epochs), work(config, of_data, epochs))
         except ValueError as error:
             raise SpecError(f"model {config.model.name} on {config.data.name}: {error}") from error
     return known[config]
@@ -182,6 +241,14 @@ def _warnings(spec: SweepSpec, configs: list[CellConfig], forecasts: tuple[Forec
         yield f"some cells have {number} only: intervals need {FEW_SEEDS} or more, add values to axes.seed"
     if not spec.baselines and any(map(joint, configs)):
         yield "baselines: false, so gains and synergies are undefined for joint cells whose baselines are not listed"
+
+
+def _bytes(size: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size //= 1000
+    return f"{size:,} TB"
 
 
 def _flop(flop: float | None) -> str:

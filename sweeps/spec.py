@@ -16,23 +16,15 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.config import CellConfig
-from core.plugin import Count, Flag, NonNegative, Positive, Text, plugin
+from core.plugin import Flag, NonNegative, Positive, Text, plugin
 from sweeps.document import MAX_BYTES, Document, SpecError, read, read_value, show, write
 from sweeps.listing import covers, listed_cells
-from sweeps.messages import explain
+from sweeps.messages import explain, unknown_key
+from sweeps.policy import EarlyStopping, Resources, unknown_keys
 
-__all__ = ["GridFile", "Resources", "SpecError", "SweepSpec", "load", "parse"]
+__all__ = ["GridFile", "SpecError", "SweepSpec", "load", "parse"]
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-
-
-@plugin
-class Resources:
-    """What one cell needs of a machine (``gpus`` may be a fraction), and how many cells may run at once."""
-
-    cpus: Positive = 1.0
-    gpus: NonNegative = 0.0
-    max_concurrent: Count | None = None
 
 
 @plugin
@@ -45,7 +37,9 @@ class GridFile:
     cells: list[dict[str, Any]] = field(default_factory=list)
     baselines: Flag = True
     resources: Resources = Resources()
+    early_stopping: EarlyStopping | None = None
     checkpoint_seconds: NonNegative = 30.0
+    epoch_timeout: Positive = 3600.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,8 @@ class SweepSpec:
 
     ``listed`` are its cells as written, not yet canonical, in grid order: ``cells`` first, the last axis fastest.
     ``baselines``: whether the controls of joint cells are added. ``checkpoint_seconds``: a checkpoint is due at the
-    first epoch end after so many seconds, besides every segment's end.
+    first epoch end after so many seconds, besides every segment's end. ``epoch_timeout``: a worker whose epoch takes
+    more seconds than that is taken for hung, and replaced.
     """
 
     name: str
@@ -62,7 +57,9 @@ class SweepSpec:
     axes: tuple[str, ...]
     baselines: bool
     resources: Resources
+    early_stopping: EarlyStopping | None
     checkpoint_seconds: float
+    epoch_timeout: float
     text: str
     """The resolved grid file: YAML that gives the same specification."""
 
@@ -95,13 +92,16 @@ def parse(text: str, *, file: str = "grid", name: str = "grid", overrides: Seque
     data = {"name": name, **document.data}
     grid = _grid_file(document, data)
     listed = listed_cells(document, grid.cell, grid.cells, grid.axes)
+    _check_policy(document, grid, listed)
     return SweepSpec(
         name=grid.name,
         listed=listed,
         axes=tuple(grid.axes),
         baselines=grid.baselines,
         resources=grid.resources,
+        early_stopping=grid.early_stopping,
         checkpoint_seconds=grid.checkpoint_seconds,
+        epoch_timeout=grid.epoch_timeout,
         text=write(data),
     )
 
@@ -118,8 +118,16 @@ def _grid_file(document: Document, data: Mapping[str, Any]) -> GridFile:
     return grid
 
 
+def _check_policy(document: Document, grid: GridFile, listed: Sequence[CellConfig]) -> None:
+    for place, key, known in unknown_keys(grid.resources.rules, listed):
+        raise document.error(("resources", "rules", place, "where", key), unknown_key(key, known))
+    if grid.early_stopping is not None and any(cell.data.val_fraction == 0 for cell in listed):
+        sentence = "early_stopping looks at validation accuracy, but data.val_fraction is 0; raise it or leave it out"
+        raise document.error(("early_stopping",), sentence)
+
+
 _GRID_FILE = TypeAdapter(GridFile)
-_SECTIONS = ("name", "axes", "cells", "baselines", "resources", "checkpoint_seconds")
+_SECTIONS = tuple(set(GridFile.__dataclass_fields__) - {"cell"})
 
 
 def _override(document: Document, override: str) -> Document:

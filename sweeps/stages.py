@@ -1,8 +1,9 @@
-"""What cells share: the key of a cell's state after each epoch, and its segments.
+"""What cells share: the stages of a cell, and the forest of segments that the cells of a sweep form together.
 
 Two cells train alike up to the first epoch that their difference can touch. So every field declares from which epoch
-it acts, and the key after an epoch hashes the key before it with the values that begin to act in it: two cells with
-one key have one state. A segment is named by the key after its last epoch, and thus by nothing that lies ahead of it.
+it acts, and a cell is a row of stages: one begins wherever a field begins to act, and is named by a hash over all
+values that have begun to act, and when. Two cells have one state after an epoch when they are in one stage then. A
+segment is a stretch of a stage between two epochs at which cells part, or end.
 """
 
 from __future__ import annotations
@@ -12,46 +13,56 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from core.config import CellConfig, as_dict, canonical, canonical_json, first_selection
 from core.data.source import PLACES
 from core.pruning.gmp import GMP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Segment:
-    """The epochs ``first`` to ``last`` of a cell. ``key``, 64 hex digits, stands for the state after ``last``."""
+    """Epochs ``first`` to ``last`` of a stage; ``stage``, 64 hex digits, and an epoch in it name a state."""
 
-    key: str
+    stage: str
     first: int
     last: int
 
 
-def chain(cell: CellConfig, context: Mapping[str, Any]) -> tuple[Segment, ...]:
-    """The cell's segments, epochs 1 to T without a gap; one begins wherever a field begins to act.
+Chain: TypeAlias = tuple[Segment, ...]
+"""The segments of one cell, epochs 1 to T without a gap."""
+
+
+def chain(cell: CellConfig, context: Mapping[str, Any]) -> Chain:
+    """The cell's stages, each as one segment.
 
     ``context`` is plain data on all that the state depends on besides the cell: data digest, torch version, device
     type, dtype, thread count.
     """
     beginning = _beginning(canonical(cell))
-    keys = _keys(beginning, cell.epochs, context)
-    starts = (*sorted(beginning), cell.epochs + 1)
-    return tuple(Segment(keys[after - 2], first, after - 1) for first, after in pairwise(starts))
+    key, segments = _hash(canonical_json(context)), []
+    for first, after in pairwise((*sorted(beginning), cell.epochs + 1)):
+        key = _hash(f"{key} {first} {canonical_json(beginning[first])}")
+        segments.append(Segment(key, first, after - 1))
+    return tuple(segments)
 
 
-def epoch_keys(cell: CellConfig, context: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys of the cell's state after epochs 1 to T. ``context`` as in ``chain``."""
-    return _keys(_beginning(canonical(cell)), cell.epochs, context)
+def forest(chains: Mapping[str, Chain]) -> dict[str, Chain]:
+    """The chains of a sweep's cells, by any name, cut at every epoch at which cells of one stage part.
+
+    Chains that have a segment in common have all segments before it in common: together they are a forest.
+    """
+    ends: dict[str, set[int]] = defaultdict(set)
+    for segments in chains.values():
+        for segment in segments:
+            ends[segment.stage].add(segment.last)
+    cuts = {stage: sorted(epochs) for stage, epochs in ends.items()}
+    return {name: tuple(part for s in segments for part in _cut(s, cuts[s.stage])) for name, segments in chains.items()}
 
 
-def _keys(beginning: Mapping[int, Mapping[str, Any]], epochs: int, context: Mapping[str, Any]) -> tuple[str, ...]:
-    news = {epoch: canonical_json(values) for epoch, values in beginning.items()}
-    key, keys = _hash(canonical_json(context)), []
-    for epoch in range(1, epochs + 1):
-        key = _hash(key + news.get(epoch, ""))
-        keys.append(key)
-    return tuple(keys)
+def _cut(segment: Segment, ends: list[int]) -> Chain:
+    last = [end for end in ends if segment.first <= end <= segment.last]
+    return tuple(Segment(segment.stage, a + 1, b) for a, b in pairwise((segment.first - 1, *last)))
 
 
 def acts_from(cell: CellConfig, field: str) -> int:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
-from orchestration.observer import Observers, Report
+from orchestration.observer import Observer, Observers, Report
 from orchestration.sweep import Sweep, prepare
+from sweeps.plan import make_plan
 from sweeps.spec import parse
 
 TINY = """
@@ -53,12 +55,21 @@ class Recorder:
     def finished(self, cell_id: str) -> None:
         self.calls.append(("finished", cell_id))
 
+    def retried(self, cell_id: str, reason: str) -> None:
+        self.calls.append(("retried", cell_id))
+
     def failed(self, cell_id: str, reason: str) -> None:
         self.calls.append(("failed", cell_id))
 
 
-def run(sweep: Sweep) -> Sweep:
-    run_inline(sweep, sweep.to_do(), Observers(()))
+def dispatch(sweep: Sweep, observer: Observer = Observers(())) -> Dispatch:  # noqa: B008 (a frozen value)
+    todo = sweep.to_do()
+    finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
+    return Dispatch(sweep, make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo)), todo, observer)
+
+
+def run(sweep: Sweep, observer: Observer = Observers(())) -> Sweep:  # noqa: B008 (a frozen value)
+    run_inline(dispatch(sweep, observer))
     return sweep
 
 

@@ -17,7 +17,7 @@ from orchestration.runner import finished_rows, resume_point, rows_so_far, run_c
 from orchestration.sweep import Sweep
 from orchestration.tables import tables
 from sweeps.cells import Cell, joint
-from tests.orchestration.grids import run, timeless, tiny
+from tests.orchestration.grids import TINY, run, timeless, tiny
 
 
 def joint_cell(sweep: Sweep) -> Cell:
@@ -25,9 +25,12 @@ def joint_cell(sweep: Sweep) -> Cell:
 
 
 def final_state(sweep: Sweep, cell: Cell) -> bytes:
-    found = sweep.store.newest(sweep.chains[cell.cell_id][-1])
-    assert found is not None
-    return found[1]
+    last = sweep.chains[cell.cell_id][-1]
+    entry = sweep.store.entry(last.stage, last.last)
+    assert entry is not None
+    state = sweep.store.state(entry)
+    assert state is not None
+    return state
 
 
 def steps(sweep: Sweep, cell: Cell, checkpoint_seconds: float = 0.0) -> list[object]:
@@ -72,8 +75,9 @@ def test_a_cell_goes_on_from_the_trunk_of_another(tmp_path: Path) -> None:
     sweep = tiny(tmp_path)
     first, second = [cell for cell in sweep.cells.cells if joint(cell.config) and cell.config.seed == 0]
     steps(sweep, first)
-    position, found = resume_point(sweep.chains[second.cell_id], sweep.store)
-    assert (position, found and found[0].epoch) == (1, 1)
+    found = resume_point(sweep.chains[second.cell_id], sweep.store)
+    assert found is not None
+    assert found[0].epoch == 1
     assert len(steps(sweep, second)) == 5
     rows, diverged = sweep.history(second) or ([], True)
     assert ([row["epoch"] for row in rows], diverged) == ([1, 2, 3, 4, 5, 6], False)
@@ -97,7 +101,7 @@ def test_a_damaged_checkpoint_costs_its_epochs_and_nothing_else(tmp_path: Path) 
     iterator = run_cell(cell.config, chain, disturbed.bundle(cell.config), disturbed.store, checkpoint_seconds=0)
     for _ in range(4):
         next(iterator)
-    newest = max(disturbed.store.root.rglob("*.state"), key=lambda path: path.stem)
+    newest = max(disturbed.folder.rglob("*.state"), key=lambda path: path.stem)
     newest.write_bytes(newest.read_bytes()[:-1])
     assert len(steps(disturbed, cell)) >= 3
     assert final_state(disturbed, cell) == final_state(undisturbed, cell)
@@ -108,13 +112,37 @@ def test_a_damaged_trunk_of_a_finished_cell_is_trained_again(tmp_path: Path) -> 
     cell = joint_cell(sweep)
     steps(sweep, cell)
     before = final_state(sweep, cell)
-    trunk = sweep.chains[cell.cell_id][0].key
-    for path in sweep.store.root.rglob(f"{trunk}/*.json"):
+    trunk = sweep.chains[cell.cell_id][0].stage
+    for path in sweep.folder.rglob(f"{trunk}/*.json"):
         path.write_bytes(path.read_bytes()[:-20])
     assert sweep.history(cell) is None
     assert len(steps(sweep, cell)) == 6
     assert sweep.history(cell) is not None
     assert final_state(sweep, cell) == before
+
+
+def test_a_finished_cell_stays_finished_when_a_larger_grid_cuts_it(tmp_path: Path) -> None:
+    alone = tiny(tmp_path, TINY, "axes.coreset_ratio=[1]", "axes.selector=[el2n]")
+    run(alone)
+    before = {cell.cell_id: alone.history(cell) for cell in alone.cells.cells}
+    larger = tiny(tmp_path)
+    pruned = [cell for cell in larger.cells.cells if cell.cell_id in before]
+    assert {len(larger.chains[cell.cell_id]) for cell in pruned} == {2}
+    assert {cell.cell_id: larger.history(cell) for cell in pruned} == before
+    run(larger)
+    assert tables(larger)[0].set_index("cell_id").loc[sorted(before), "epochs"].eq(6).all()
+
+
+def test_closing_between_two_epochs_loses_none(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    cell = joint_cell(sweep)
+    iterator = run_cell(
+        cell.config, sweep.chains[cell.cell_id], sweep.bundle(cell.config), sweep.store, checkpoint_seconds=3600
+    )
+    for _ in range(3):
+        next(iterator)
+    iterator.close()
+    assert [step.row["epoch"] for step in steps(sweep, cell)] == [4, 5, 6]
 
 
 def test_kill_dash_nine_and_the_same_again_equals_an_undisturbed_run(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.store import KEEP, Store, StoreError, temporary_name, write_atomically
-from sweeps.stages import Segment
+from orchestration.files import StoreError, temporary_name, write_atomically
+from orchestration.store import KEEP, Store
 
-SEGMENT = Segment("ab" * 32, 1, 9)
+STAGE = "ab" * 32
 
 
 def rows(last: int) -> list[dict[str, float]]:
@@ -16,10 +16,19 @@ def rows(last: int) -> list[dict[str, float]]:
 
 
 def filled(root: Path) -> Store:
-    store = Store(root)
+    store, own = Store(root), []
     for epoch in (3, 5, 7):
-        store.put(SEGMENT.key, rows(epoch), f"state {epoch}".encode())
+        store.put(STAGE, rows(epoch), f"state {epoch}".encode())
+        own = store.retain(STAGE, [*own, epoch])
     return store
+
+
+def newest(store: Store) -> tuple[int, bytes] | None:
+    for entry in store.entries(STAGE):
+        state = store.state(entry)
+        if state is not None:
+            return entry.epoch, state
+    return None
 
 
 def files(root: Path, kind: str) -> list[Path]:
@@ -27,15 +36,18 @@ def files(root: Path, kind: str) -> list[Path]:
 
 
 def test_the_newest_entry_comes_back_whole(tmp_path: Path) -> None:
-    found = filled(tmp_path).newest(SEGMENT)
-    assert found is not None
-    entry, state = found
-    assert (entry.epoch, state, list(entry.rows)) == (7, b"state 7", rows(7))
+    store = filled(tmp_path)
+    entry = store.entry(STAGE, 7)
+    assert entry is not None
+    assert (entry.first, entry.epoch, list(entry.rows)) == (1, 7, rows(7))
+    assert store.state(entry) == b"state 7"
+    assert [entry.epoch for entry in store.entries(STAGE)] == store.epochs(STAGE)[::-1] == [7, 5]
+    assert [entry.epoch for entry in store.entries(STAGE, 1, 6)] == [5]
 
 
-def test_an_unknown_segment_is_empty(tmp_path: Path) -> None:
-    assert Store(tmp_path).newest(SEGMENT) is None
-    assert Store(tmp_path).rows(SEGMENT) is None
+def test_an_unknown_stage_is_empty(tmp_path: Path) -> None:
+    assert list(Store(tmp_path).entries(STAGE)) == []
+    assert Store(tmp_path).entry(STAGE, 3) is None
 
 
 def test_old_checkpoints_go(tmp_path: Path) -> None:
@@ -59,18 +71,16 @@ def test_a_damaged_entry_is_set_aside_and_named(
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        found = store.newest(SEGMENT)
-    assert found is not None
-    assert (found[0].epoch, found[1]) == (5, b"state 5")
+        assert newest(store) == (5, b"state 5")
     if damage != "gone":
         assert files(tmp_path, "damaged")
-        assert str(path) in caplog.text
+        assert str(path.with_suffix(".json")) in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot write .*00001\.state: Not a directory"):
-        Store(tmp_path / "file").put(SEGMENT.key, rows(1), b"state")
+        Store(tmp_path / "file").put(STAGE, rows(1), b"state")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

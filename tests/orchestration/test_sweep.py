@@ -13,7 +13,7 @@ from tests.orchestration.grids import TINY, tiny
 
 
 def names(tmp_path: Path, *overrides: str, text: str = TINY) -> set[str]:
-    return {segment.key for chain in tiny(tmp_path, text, *overrides).chains.values() for segment in chain}
+    return {segment.stage for chain in tiny(tmp_path, text, *overrides).chains.values() for segment in chain}
 
 
 @pytest.mark.parametrize("override", ["resources.cpus=2", "data.split_seed=1", "data.subset=100", "data.seed=4"])
@@ -27,8 +27,8 @@ def test_the_bytes_of_the_data_count_and_not_their_configuration_alone(tmp_path:
     bundle = sweep.bundle(cell)
     before = chain(cell, context(bundle, "cpu", 1))
     after = chain(cell, context(replace(bundle, digest="other bytes"), "cpu", 1))
-    assert before == sweep.chains[sweep.cells.cells[0].cell_id]
-    assert not {segment.key for segment in before} & {segment.key for segment in after}
+    assert {segment.stage for segment in before} == {s.stage for s in sweep.chains[sweep.cells.cells[0].cell_id]}
+    assert not {segment.stage for segment in before} & {segment.stage for segment in after}
 
 
 def test_another_version_of_torch_or_of_the_trainer_is_another_segment(
@@ -50,4 +50,4 @@ def test_a_device_and_its_precision_count(tmp_path: Path) -> None:
 
 def test_places_and_names_do_not_count(tmp_path: Path) -> None:
     other = prepare(parse(TINY, overrides=["name=other", "checkpoint_seconds=9"]), tmp_path / "elsewhere")
-    assert names(tmp_path) == {segment.key for chain in other.chains.values() for segment in chain}
+    assert names(tmp_path) == {segment.stage for chain in other.chains.values() for segment in chain}

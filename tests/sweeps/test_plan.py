@@ -148,8 +148,6 @@ def test_a_plan_is_plain_data_and_a_summary() -> None:
     assert data["cells"][plan.cells[-1].cell_id]["pruner"] == {"name": "rigl", "update_every": {"per_interval": 5}}
     assert dict(plan.rows())["cells"] == "8 listed, 8 distinct (0 baselines added)"
     assert dict(plan.rows())["samples trained, share of dense training"] == "0.250 at α = 0.1"
-    some = [cell.cell_id for cell in plan.cells[:2]]
-    assert plan.work(some) == dict.fromkeys(some, plan.forecasts[0].cost.dense)
 
 
 def test_without_torch_samples_are_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +157,7 @@ def test_without_torch_samples_are_all_there_is(monkeypatch: pytest.MonkeyPatch)
     assert (plan.total.dense, plan.total.sparse) == (None, None)
     assert plan.total.samples > 0
     assert dict(plan.rows())["dense compute"] == "unknown without torch"
-    assert plan.work([plan.cells[0].cell_id]) == {plan.cells[0].cell_id: 12.0 * 1294}
+    assert plan.works()[plan.cells[0].cell_id].flop[-1] == 12.0 * 1294
     monkeypatch.undo()
     network.cache_clear()
 

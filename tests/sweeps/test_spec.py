@@ -14,7 +14,8 @@ from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.pruning import PRUNERS
 from sweeps.document import read, write
-from sweeps.spec import Resources, load, parse
+from sweeps.policy import Resources
+from sweeps.spec import load, parse
 from tests.sweeps.grid import GRID, GRIDS
 
 PLAIN = st.recursive(

@@ -1,5 +1,6 @@
 """Which epochs two cells share."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from core.data.load import load_bundle
 from core.pruning import PRUNERS
 from core.pruning.pruner import Moment
 from core.trainer import Trainer
-from sweeps.stages import ACTS_FROM, acts_from, chain, epoch_keys
+from sweeps.stages import ACTS_FROM, Segment, acts_from, chain, forest
 from tests.sweeps.grid import CELLS, el2n, gmp, rigl
 
 DATA = SOURCES["synthetic"](samples=60, test_samples=8, classes=3, val_fraction=0.0)
@@ -31,6 +32,11 @@ JOINT = CellConfig(
     selector=el2n(),
     seed=3,
 )
+
+
+def epoch_keys(cell: CellConfig, context: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The names of the cell's states after epochs 1 to T."""
+    return tuple((s.stage, epoch) for s in chain(cell, context) for epoch in range(s.first, s.last + 1))
 
 
 def shared(a: CellConfig, b: CellConfig) -> int:
@@ -125,16 +131,44 @@ def test_segments_begin_where_a_field_begins_to_act() -> None:
 
 def test_keys_are_the_same_in_every_process() -> None:
     assert epoch_keys(JOINT, CONTEXT) == epoch_keys(replace(JOINT), dict(reversed(CONTEXT.items())))
-    assert all(len(key) == 64 for key in epoch_keys(JOINT, CONTEXT))
+    assert all(len(stage) == 64 for stage, _ in epoch_keys(JOINT, CONTEXT))
 
 
 @given(CELLS)
-def test_segments_tile_the_epochs_and_are_named_by_their_last_key(cell: CellConfig) -> None:
-    segments, keys = chain(cell, CONTEXT), epoch_keys(cell, CONTEXT)
+def test_segments_tile_the_epochs(cell: CellConfig) -> None:
+    segments = chain(cell, CONTEXT)
     assert [epoch for s in segments for epoch in range(s.first, s.last + 1)] == list(range(1, cell.epochs + 1))
-    assert [s.key for s in segments] == [keys[s.last - 1] for s in segments]
-    assert len(set(keys)) == cell.epochs
+    assert len({s.stage for s in segments}) == len(segments)
     assert chain(canonical(cell), CONTEXT) == segments
+
+
+def test_a_prune_only_cell_is_cut_where_the_joint_cells_leave_it() -> None:
+    full, half = replace(JOINT, coreset_ratio=1.0), replace(JOINT, coreset_ratio=0.5)
+    late = replace(JOINT, select_every=10)
+    cut = forest({name: chain(cell, CONTEXT) for name, cell in zip("abcd", (full, half, late, JOINT), strict=True)})
+    spans = {name: [(s.first, s.last) for s in segments] for name, segments in cut.items()}
+    assert spans == {
+        "a": [(1, 7), (8, 9), (10, 20)],
+        "b": [(1, 7), (8, 20)],
+        "c": [(1, 7), (8, 9), (10, 20)],
+        "d": [(1, 7), (8, 20)],
+    }
+    assert len({s for segments in cut.values() for s in segments}) == 6
+    assert cut["a"][:2] == cut["c"][:2]
+
+
+@given(st.lists(CELLS, min_size=1, max_size=8))
+def test_a_forest_keeps_every_state_and_branches_only_between_segments(cells: list[CellConfig]) -> None:
+    chains = {str(i): chain(cell, CONTEXT) for i, cell in enumerate(cells)}
+    cut = forest(chains)
+    parents: dict[Segment, Segment | None] = {}
+    for name, segments in cut.items():
+        states = [(s.stage, epoch) for s in segments for epoch in range(s.first, s.last + 1)]
+        assert states == [(s.stage, epoch) for s in chains[name] for epoch in range(s.first, s.last + 1)]
+        for parent, segment in zip((None, *segments), segments, strict=False):
+            assert parents.setdefault(segment, parent) == parent
+    named = {(s.stage, epoch): s for s in parents for epoch in range(s.first, s.last + 1)}
+    assert len(named) == sum(s.last - s.first + 1 for s in parents)
 
 
 @given(CELLS, CELLS)

@@ -1,0 +1,120 @@
+"""The driver's side of a sweep: who is next, and what became of whom. Knows no Ray: a process and a cluster alike."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.observer import Observer, Report
+from orchestration.sweep import Sweep
+from sweeps.cells import Cell
+from sweeps.plan import Plan
+from sweeps.scheduler import Scheduler
+
+DEATHS = 3
+"""Times a cell goes on after its worker was lost; a fourth loss is its failure."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run may spend before it stops with everything resumable: seconds, and dense FLOP."""
+
+    seconds: float | None = None
+    flop: float | None = None
+
+
+class Dispatch:
+    """Hands out cells, longest remaining path first, and keeps account of them."""
+
+    def __init__(
+        self, sweep: Sweep, plan: Plan, cells: Sequence[Cell], observer: Observer, budget: Budget | None = None
+    ) -> None:
+        chains = {cell.cell_id: sweep.chains[cell.cell_id] for cell in cells}
+        self.sweep = sweep
+        self.cells = {cell.cell_id: cell for cell in cells}
+        self._scheduler = Scheduler(chains, {s: load.flop for s, load in plan.segments.items()}, plan.done)
+        self._observer = observer
+        self._budget = budget or Budget()
+        self._started = time.monotonic()
+        self._deaths: Counter[str] = Counter()
+        self._alone: set[str] = set()
+        self._flop: dict[str, float] = {}
+        self._spent = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to hand out, now or later."""
+        return self._scheduler.left == 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget is used up."""
+        seconds, flop = self._budget.seconds, self._budget.flop
+        late = seconds is not None and time.monotonic() - self._started >= seconds
+        return late or (flop is not None and self._spent + sum(self._flop.values()) >= flop)
+
+    def next(self) -> str | None:
+        """The cell to run now; ``None`` when all that are left wait for a trunk that is being trained."""
+        cell_id = self._scheduler.next()
+        if cell_id is not None:
+            self.sweep.store.forget_failure(cell_id)
+        return cell_id
+
+    def needs_whole_device(self, cell_id: str) -> bool:
+        """Whether the cell ran out of memory on a shared device."""
+        return cell_id in self._alone
+
+    def started(self, cell_id: str) -> None:
+        """A worker took the cell."""
+        self._observer.started(cell_id)
+
+    def told(self, report: Report) -> None:
+        """A worker's report."""
+        self._flop[report.cell_id] = report.flop
+        self._observer.progressed(report)
+        self._scheduler.reached(report.cell_id, report.stored)
+        if report.ended:
+            self._spent += self._flop.pop(report.cell_id)
+            self._end(report)
+
+    def died(self, cell_id: str) -> None:
+        """A cell's worker or its node was lost, or the worker was ended because its epoch hung."""
+        self._spent += self._flop.pop(cell_id, 0.0)
+        self._deaths[cell_id] += 1
+        reason = self.sweep.store.failure(cell_id) or "the worker process died"
+        again = self._deaths[cell_id] <= DEATHS
+        self._scheduler.released(cell_id, again=again)
+        if again:
+            self._observer.retried(cell_id, reason)
+        else:
+            self._fail(cell_id, f"{reason}, {self._deaths[cell_id]} times")
+
+    def returned(self, cell_id: str) -> None:
+        """The cell was taken back from its worker before its end; it is still wanted."""
+        self._scheduler.released(cell_id, again=True)
+
+    def _end(self, report: Report) -> None:
+        cell_id = report.cell_id
+        if report.ended in ("finished", "diverged"):
+            diverged = report.ended == "diverged"
+            ended = self._scheduler.diverged(cell_id, report.epoch) if diverged else self._scheduler.finished(cell_id)
+            for finished in ended:
+                self.sweep.store.forget_failure(finished)
+                self._observer.finished(finished)
+            return
+        again = report.ended == "out of memory" and cell_id not in self._alone and self._can_be_alone(cell_id)
+        self._scheduler.released(cell_id, again=again)
+        if again:
+            self._alone.add(cell_id)
+            self._observer.retried(cell_id, f"{report.reason}; again on a whole device")
+        else:
+            self._observer.failed(cell_id, report.reason)
+
+    def _can_be_alone(self, cell_id: str) -> bool:
+        return 0 < self.sweep.need(self.cells[cell_id].config).gpus < 1
+
+    def _fail(self, cell_id: str, reason: str) -> None:
+        self.sweep.store.fail(cell_id, reason, "")
+        self._observer.failed(cell_id, reason)

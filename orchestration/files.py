@@ -1,0 +1,178 @@
+"""Files by name below one place: a folder, or whatever fsspec reaches (``s3://bucket/prefix``).
+
+A file is there whole or not at all, and stays what it is until it is written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class StoreError(OSError):
+    """A place cannot be written or read: one sentence that says where and why."""
+
+
+class Files(Protocol):
+    """Names are relative, with slashes. All but ``read`` raise ``StoreError``."""
+
+    place: str
+    """The folder or URL, without secrets: for messages."""
+    locator: str
+    """What ``open_files`` opens anywhere; not for messages."""
+
+    def read(self, name: str) -> bytes:
+        """The content. Raises ``FileNotFoundError``, or ``StoreError`` when the place does not answer."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put the content there whole, whatever was there before."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names directly below a folder, sorted; none when it does not exist."""
+
+    def size(self, name: str) -> int:
+        """Bytes; 0 when it is not there."""
+
+    def remove(self, name: str) -> None:
+        """Remove it if it is there."""
+
+    def rename(self, name: str, new: str) -> None:
+        """Give it another name if it is there."""
+
+
+def open_files(place: str | Path) -> Files:
+    """The files below a folder, or below a URL that fsspec knows.
+
+    Raises ``StoreError`` for a URL whose protocol is not installed.
+    """
+    text = os.fspath(place)
+    protocol, marker, rest = text.partition("://")
+    if not marker:
+        return LocalFiles(Path(text))
+    return LocalFiles(Path(rest)) if protocol == "file" else RemoteFiles(text)
+
+
+class LocalFiles:
+    """Files in a folder that this process can write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.place = str(root)
+        self.locator = str(root.resolve())
+
+    def read(self, name: str) -> bytes:
+        """The content. Raises ``FileNotFoundError``."""
+        try:
+            return (self.root / name).read_bytes()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(name) from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write to a temporary name, sync, rename."""
+        write_atomically(self.root / name, content)
+
+    def names(self, folder: str) -> list[str]:
+        """The names directly below a folder."""
+        try:
+            return sorted(os.listdir(self.root / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def size(self, name: str) -> int:
+        """Bytes; 0 when it is not there."""
+        try:
+            return (self.root / name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, name: str) -> None:
+        """Remove it if it is there."""
+        with _told(f"cannot remove {self.root / name}"):
+            (self.root / name).unlink(missing_ok=True)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give it another name if it is there."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot rename {self.root / name}"):
+            os.replace(self.root / name, self.root / new)
+
+
+class RemoteFiles:
+    """Files in an object store: one put is atomic there, and nothing is listed from a cache."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        protocol, _, rest = url.partition("://")
+        self.place, self.locator = f"{protocol}://{rest.rpartition('@')[2]}", url
+        with _told(f"cannot open {self.place}"):
+            options = {"use_listings_cache": False, "skip_instance_cache": True}
+            self._fs: Any = fsspec.filesystem(protocol, **options)
+            self._root = self._fs._strip_protocol(url).rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        """The content. Raises ``FileNotFoundError``."""
+        with _told(f"cannot read {self.place}/{name}"):
+            return bytes(self._fs.cat_file(f"{self._root}/{name}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        """One put."""
+        with _told(f"cannot write {self.place}/{name}"):
+            self._fs.pipe_file(f"{self._root}/{name}", content)
+
+    def names(self, folder: str) -> list[str]:
+        """The names directly below a folder."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot list {self.place}/{folder}"):
+            found = self._fs.ls(f"{self._root}/{folder}", detail=False)
+            return sorted({str(path).rstrip("/").rpartition("/")[2] for path in found})
+        return []
+
+    def size(self, name: str) -> int:
+        """Bytes; 0 when it is not there."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot read {self.place}/{name}"):
+            return int(self._fs.size(f"{self._root}/{name}") or 0)
+        return 0
+
+    def remove(self, name: str) -> None:
+        """Remove it if it is there."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot remove {self.place}/{name}"):
+            self._fs.rm_file(f"{self._root}/{name}")
+
+    def rename(self, name: str, new: str) -> None:
+        """Give it another name if it is there."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot rename {self.place}/{name}"):
+            self._fs.mv(f"{self._root}/{name}", f"{self._root}/{new}")
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Any:
+    """Whatever a place answers, as one sentence; that a file is missing is no error of the place."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(f"{what}: {reason}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside ``path``, sync, rename. Raises ``StoreError``; nothing half-written is left."""
+    temporary = temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside ``path`` that no other process on any node sharing the folder uses."""
+    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")

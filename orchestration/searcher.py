@@ -1,0 +1,96 @@
+"""The forest, handed out as trials: Ray Tune asks, the dispatch decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from orchestration.dispatch import Dispatch
+from orchestration.observer import Report
+
+FIELDS = tuple(Report.__dataclass_fields__)
+
+
+class ForestSearcher(Searcher):
+    """Suggests a cell whose trunk is done, ``None`` while there is none, and the end when all are done."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self._dispatch = dispatch
+        self._cells: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles searchers for its own restore, which is never used: the store decides what is to do."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next trial's configuration."""
+        dispatch = self._dispatch
+        if dispatch.over or dispatch.exhausted:
+            return str(Searcher.FINISHED)
+        cell_id = dispatch.next()
+        if cell_id is None:
+            return None
+        self._cells[trial_id] = cell_id
+        return {"cell_id": cell_id, "whole": dispatch.needs_whole_device(cell_id)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A cell trained on."""
+        self._dispatch.told(_report(result))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A cell ended, its worker died, or the sweep is being stopped."""
+        cell_id = self._cells.pop(trial_id)
+        if error:
+            self._dispatch.died(cell_id)
+        elif result is not None and result.get("ended"):
+            self._dispatch.told(_report(result))
+        else:
+            self._dispatch.returned(cell_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see ``__getstate__``."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see ``__getstate__``."""
+
+
+class Starting(Callback):
+    """Tells the dispatch when a worker takes a cell."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As the searcher's."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker took a cell."""
+        self._dispatch.started(trial.config["cell_id"])
+
+
+class OnBudget(Stopper):
+    """Ends all trials when the budget is used up; each keeps its last epoch."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As the searcher's."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """A trial is never stopped alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the budget is used up."""
+        return self._dispatch.exhausted
+
+
+def _report(result: dict[str, Any]) -> Report:
+    return Report(**{name: result[name] for name in FIELDS})

@@ -1,0 +1,94 @@
+"""What a grid file says about running its cells: what each needs of a machine, and when one is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.config import CellConfig, as_dict, flatten, prunes
+from core.plugin import Count, Fraction, Natural, NonNegative, Positive, plugin
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one cell needs of a node."""
+
+    cpus: float
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """Where it trains."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def threads(self) -> int:
+        """Threads of arithmetic on the CPU."""
+        return max(1, int(self.cpus))
+
+
+@plugin
+class Rule:
+    """Other needs for the cells whose fields have the values in ``where`` (dotted keys, such as model.name)."""
+
+    where: dict[str, Any]
+    cpus: Positive | None = None
+    gpus: NonNegative | None = None
+
+
+@plugin
+class Resources:
+    """What one cell needs of a machine (``gpus`` may be a fraction), and how many cells may run at once.
+
+    The first of ``rules`` that fits a cell overrides the needs of all.
+    """
+
+    cpus: Positive = 1.0
+    gpus: NonNegative = 0.0
+    max_concurrent: Count | None = None
+    rules: list[Rule] = field(default_factory=list)
+
+    def need(self, cell: CellConfig) -> Need:
+        """What a cell needs."""
+        values = flatten(as_dict(cell, defaults=True)) if self.rules else {}
+        for rule in self.rules:
+            if all(values.get(key) == value for key, value in rule.where.items()):
+                cpus = self.cpus if rule.cpus is None else rule.cpus
+                return Need(cpus, self.gpus if rule.gpus is None else rule.gpus)
+        return Need(self.cpus, self.gpus)
+
+
+@plugin
+class EarlyStopping:
+    """Give up a joint cell whose validation accuracy is below ``below`` in ``patience`` epochs in a row.
+
+    Counted from epoch ``after`` + 1 on. The rule looks at one cell alone, so what is stopped does not depend on the
+    order in which cells run. Baselines are never stopped, and a stopped cell enters no mean.
+    """
+
+    below: Fraction
+    after: Natural = 0
+    patience: Count = 5
+
+    def verdict(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why a cell with this history is stopped; ``None`` when it goes on."""
+        low = 0
+        for row in rows:
+            if row["epoch"] > self.after:
+                low = low + 1 if row["accuracy_val"] < self.below else 0
+            if low >= self.patience:
+                said = f"validation accuracy below {self.below:g} in {self.patience} epochs up to {row['epoch']}"
+                return f"{said} (early_stopping)"
+        return None
+
+
+def stops(rule: EarlyStopping | None, cell: CellConfig) -> EarlyStopping | None:
+    """The rule that applies to a cell: none to a baseline, whose value others are compared with."""
+    return rule if prunes(cell) and cell.coreset_ratio < 1 else None
+
+
+def unknown_keys(rules: Iterable[Rule], cells: Iterable[CellConfig]) -> list[tuple[int, str, list[str]]]:
+    """Keys of ``where`` that no cell has: the rule's place, the key, and the keys there are."""
+    known = sorted({key for cell in cells for key in flatten(as_dict(cell, defaults=True))})
+    return [(i, key, known) for i, rule in enumerate(rules) for key in rule.where if key not in known]
