@@ -12,12 +12,14 @@ from rich.console import Console
 
 from analysis.runs import TableError
 from core.data.source import DataError
-from orchestration import commands
+from orchestration import budget as budgets
+from orchestration import commands, views
+from orchestration import submit as submission
 from orchestration.errors import UsageError
 from orchestration.files import StoreError
 from orchestration.launch import ClusterError
 from orchestration.sweep import SweepBusyError
-from sweeps.spec import SpecError
+from sweeps.spec import SpecError, load
 
 app = typer.Typer(
     name="swast",
@@ -25,11 +27,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+keep = typer.Typer(help="Look after the checkpoints of sweeps.", no_args_is_help=True)
+app.add_typer(keep, name="store")
 EXPECTED = (SpecError, DataError, TableError, StoreError, ClusterError, SweepBusyError, UsageError)
 
 File = Annotated[Path, typer.Argument(help="A grid file (YAML).")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated.")]
 Output = Annotated[Path, typer.Option(help="Folder that holds one folder per sweep.")]
+Place = Annotated[
+    str | None, typer.Option("--store", help="Folder or URL (s3://...) of the checkpoints; by default in the output.")
+]
+Held = Annotated[str, typer.Argument(help="A store: outputs/NAME/store, or what --store named.")]
 Folder = Annotated[Path, typer.Argument(help="A sweep's output folder.")]
 
 
@@ -58,10 +66,32 @@ def run(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server or database; 'none' for none; by default beside the output.")
     ] = None,
+    store: Place = None,
+    sharing: Annotated[bool, typer.Option("--sharing/--no-sharing", help="Train epochs that cells share once.")] = True,
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Stop cleanly after e.g. 2h or 3PFLOP; may be given for each.")
+    ] = None,
 ) -> None:
     """Run a grid: what is not finished yet. The same command again resumes, or does nothing."""
-    target = commands.Target(address=address, inline=inline, tracking_uri=tracking_uri)
+    target = commands.Target(address, inline, tracking_uri, store, sharing, budgets.parse(budget or ()))
     raise typer.Exit(commands.run(file, tuple(set_ or ()), output, target, Console()))
+
+
+@app.command()
+def submit(
+    file: File,
+    address: Annotated[str, typer.Option(help="Ray's job server, such as http://HEAD:8265.")],
+    output: Annotated[Path, typer.Option(help="Output folder on the cluster, one that all its nodes share.")],
+    set_: Set = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server, as the cluster reaches it.")] = None,
+    store: Place = None,
+    budget: Annotated[list[str] | None, typer.Option(help="As in swast run.")] = None,
+    follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
+) -> None:
+    """Hand a grid to a Ray cluster as a job; this machine may go."""
+    given = submission.options(tuple(set_ or ()), output, tracking_uri, store, tuple(budget or ()))
+    job = submission.Submission(file, given)
+    raise typer.Exit(submission.submit(job, address, Console(), follow=follow))
 
 
 @app.command()
@@ -71,27 +101,56 @@ def train(file: File, set_: Set = None, output: Output = Path("outputs")) -> Non
 
 
 @app.command()
-def plan(file: File, set_: Set = None, output: Output = Path("outputs")) -> None:
-    """Say what would run: cells, epochs, FLOPs, warnings. Starts nothing."""
-    commands.plan(file, tuple(set_ or ()), output, Console())
+def plan(
+    file: File,
+    set_: Set = None,
+    output: Output = Path("outputs"),
+    store: Place = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Foretell the time on so many GPUs.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Foretell the time of so many cells at once.")] = None,
+) -> None:
+    """Say what would run: cells, what they share, epochs, FLOPs, time, warnings. Starts nothing."""
+    spec = load(file, tuple(set_ or ()))
+    slots = workers if gpus is None else max(1, int(gpus / (spec.resources.gpus or 1.0)))
+    views.plan(spec, output, store, slots, Console())
 
 
 @app.command()
 def status(folder: Folder) -> None:
     """Say how far a sweep is: done, failed with reasons, to do."""
-    commands.status(folder, Console())
+    views.status(folder, Console())
 
 
 @app.command()
 def analyze(folder: Folder) -> None:
     """Draw surfaces, synergy heat maps and the report of any folder that holds a runs and a history table."""
-    commands.analyze(folder, Console())
+    views.analyze(folder, Console())
+
+
+@keep.command("ls")
+def store_ls(place: Held) -> None:
+    """Say what a store holds, and what of it any sweep's plan names."""
+    views.store_ls(place, Console())
+
+
+@keep.command("gc")
+def store_gc(
+    place: Held, yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what.")] = False
+) -> None:
+    """Remove checkpoints that no plan names: those on the way, and cells that left their grid."""
+    views.store_gc(place, Console(), really=yes)
+
+
+@keep.command("verify")
+def store_verify(place: Held) -> None:
+    """Check every digest; what is damaged is set aside and trained again by the next run."""
+    raise typer.Exit(views.store_verify(place, Console()))
 
 
 @app.command()
 def methods(name: Annotated[str | None, typer.Argument(help="One method.")] = None) -> None:
     """List what can be plugged in, or describe one method with its hyper-parameters."""
-    commands.methods(name, Console())
+    views.methods(name, Console())
 
 
 @app.command()
@@ -101,7 +160,7 @@ def diff(
     output: Output = Path("outputs"),
 ) -> None:
     """Say in which fields two cells differ."""
-    commands.diff(a, b, output, Console())
+    views.diff(a, b, output, Console())
 
 
 @app.command()
@@ -111,13 +170,13 @@ def ui(
     output: Output = Path("outputs"),
 ) -> None:
     """Browse a sweep's runs in the MLflow UI."""
-    commands.ui(folder, port, output, Console())
+    views.ui(folder, port, output, Console())
 
 
 @app.command()
 def doctor() -> None:
     """Say what is wrong with this installation, if anything."""
-    raise typer.Exit(commands.doctor(Console()))
+    raise typer.Exit(views.doctor(Console()))
 
 
 def main() -> None:

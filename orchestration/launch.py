@@ -63,7 +63,7 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[in
     if address is not None:
         _check_address(address)
         options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
-        options["runtime_env"] = {"py_modules": _our_packages()}
+        options["runtime_env"] = {"py_modules": our_packages()}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -141,7 +141,8 @@ def _sees(locator: str) -> bool:
         return False
 
 
-def _our_packages() -> list[Any]:
+def our_packages() -> list[Any]:
+    """The packages that a cluster needs to run a cell."""
     import analysis
     import core
     import orchestration

@@ -5,6 +5,7 @@ Layout, in a folder or an object store:
     segments/<2 hex>/<stage>/<epoch>.state   the checkpoint after that epoch (core.state)
     segments/<2 hex>/<stage>/<epoch>.json    written last: the rows that lead to it, and the digests of both
     failures/<cell_id>.json                  why a cell failed the last time it ran, or was stopped
+    plans/<sweep>.json                       the states that a sweep's plan names
 
 A damaged entry is set aside under another name, and the one before it is used.
 """
@@ -106,6 +107,10 @@ class Store:
         """Remove an entry with its checkpoint."""
         for kind in ("json", "state"):
             self.files.remove(_name(stage, epoch, kind))
+
+    def size(self, stage: str, epoch: int) -> int:
+        """Bytes of a checkpoint with its rows."""
+        return sum(self.files.size(_name(stage, epoch, kind)) for kind in ("json", "state"))
 
     def epochs(self, stage: str) -> list[int]:
         """The epochs of a stage that have an entry, ascending."""

@@ -1,0 +1,78 @@
+"""What a store holds, what of it any plan still names, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestration.errors import UsageError
+from orchestration.store import Store
+from orchestration.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Held:
+    """One stored state. ``named``: by how many sweeps; 0 for a checkpoint that no plan needs."""
+
+    stage: str
+    epoch: int
+    bytes: int
+    named: int
+
+
+def remember(sweep: Sweep) -> None:
+    """Leave in the store which states this sweep's plan names: ``gc`` keeps them, whoever runs it."""
+    states = sorted({f"{s.stage}/{s.last}" for chain in sweep.chains.values() for s in chain})
+    sweep.store.files.write(f"plans/{sweep.spec.name}.json", json.dumps(states).encode())
+
+
+def held(store: Store) -> Iterator[Held]:
+    """Every stored state, by stage and epoch."""
+    names = _named(store)
+    for prefix in store.files.names("segments"):
+        for stage in store.files.names(f"segments/{prefix}"):
+            for epoch in store.epochs(stage):
+                yield Held(stage, epoch, store.size(stage, epoch), names.get((stage, epoch), 0))
+
+
+def garbage(store: Store) -> tuple[Held, ...]:
+    """The states that no plan names: checkpoints on the way, and cells that left their grid.
+
+    Raises ``UsageError`` for a store in which no sweep has left its plan: everything would be garbage.
+    """
+    if not store.files.names("plans"):
+        raise UsageError(f"{store.place} holds no plan of a sweep, so nothing can be told from garbage; run one first")
+    return tuple(state for state in held(store) if not state.named)
+
+
+def damaged(store: Store) -> tuple[Held, ...]:
+    """The states whose checkpoint or rows do not have their digest; they are set aside."""
+    found = []
+    for state in held(store):
+        entry = store.entry(state.stage, state.epoch)
+        if entry is None or store.state(entry) is None:
+            found.append(state)
+    return tuple(found)
+
+
+def _named(store: Store) -> Mapping[tuple[str, int], int]:
+    counts: dict[tuple[str, int], int] = {}
+    for name in store.files.names("plans"):
+        states: list[Any] = json.loads(store.files.read(f"plans/{name}"))
+        for text in states:
+            stage, _, epoch = str(text).partition("/")
+            for state in _with_trunk(store, stage, int(epoch)):
+                counts[state] = counts.get(state, 0) + 1
+    return counts
+
+
+def _with_trunk(store: Store, stage: str, epoch: int) -> Iterator[tuple[str, int]]:
+    """A state, and those of its stage that hold the rows before its own."""
+    yield stage, epoch
+    entry = store.entry(stage, epoch)
+    while entry is not None and entry.first > 1:
+        before = entry.first - 1
+        entry = store.entry(stage, before)
+        yield stage, before

@@ -1,0 +1,93 @@
+"""A sweep as a Ray job: the grid and our code are handed over, the log is followed; the cluster does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestration.errors import UsageError
+from orchestration.launch import ENVIRONMENT, ClusterError, our_packages
+from orchestration.speech import say
+
+COMMAND = "from orchestration.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the cluster is asked to run; ``options`` go to ``swast run`` as they are."""
+
+    file: Path
+    options: tuple[str, ...]
+
+    @property
+    def entrypoint(self) -> str:
+        """The command of the job, in a folder that holds the grid file and our packages."""
+        return shlex.join(["python", "-c", COMMAND, "run", self.file.name, "--address", "auto", *self.options])
+
+    def collect(self, folder: Path) -> None:
+        """Copy the grid file and our packages into a folder."""
+        shutil.copy(self.file, folder / self.file.name)
+        for package in our_packages():
+            source = Path(package.__file__).parent
+            shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def submit(submission: Submission, address: str, console: Console, *, follow: bool) -> int:
+    """Hand the sweep to the cluster's job server at ``address`` and print its log until it ends.
+
+    0 when the job succeeded, 1 when it failed; 0 at once without ``follow``. Raises ``ClusterError`` when nobody
+    answers, ``UsageError`` when the file is not there.
+    """
+    if not submission.file.is_file():
+        raise UsageError(f"{submission.file}: there is no such grid file")
+    client = _connect(address)
+    with tempfile.TemporaryDirectory(prefix="swast-job-") as folder:
+        submission.collect(Path(folder))
+        job = client.submit_job(
+            entrypoint=submission.entrypoint,
+            runtime_env={"working_dir": folder, "env_vars": dict(ENVIRONMENT)},
+            metadata={"swast": submission.file.stem},
+        )
+    say(console, f"{address} runs it as {job}; ray job logs --address {address} --follow {job}", "submitted")
+    if not follow:
+        return 0
+    asyncio.run(_follow(client, job, console))
+    status = client.get_job_status(job)
+    say(console, f"{job}: {status.value.lower()}")
+    return 0 if status.value == "SUCCEEDED" else 1
+
+
+def _connect(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except Exception as error:  # its own errors share no class
+        reason = " ".join(str(error).split())
+        hint = "is the dashboard on, as ray[default] brings it, and RAY_AUTH_TOKEN the cluster's?"
+        raise ClusterError(f"no Ray job server answers at {address} ({reason}); {hint}") from error
+
+
+async def _follow(client: Any, job: str, console: Console) -> None:
+    async for text in client.tail_job_logs(job):
+        for line in text.splitlines():
+            say(console, line)
+
+
+def options(
+    overrides: Sequence[str], output: Path, tracking_uri: str | None, store: str | None, budget: Sequence[str]
+) -> tuple[str, ...]:
+    """The options of ``swast run`` that go along."""
+    given = [("--set", override) for override in overrides] + [("--output", str(output))]
+    given += [("--tracking-uri", tracking_uri)] if tracking_uri else []
+    given += [("--store", store)] if store else []
+    given += [("--budget", text) for text in budget]
+    return tuple(part for pair in given for part in pair)

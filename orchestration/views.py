@@ -1,0 +1,251 @@
+"""The commands that look and start nothing: plan, status, analyze, methods, diff, store, ui, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from analysis import report as reporting
+from core.config import CellConfig, from_dict
+from orchestration import catalogue, keeping
+from orchestration.doctor import examine
+from orchestration.errors import UsageError
+from orchestration.pace import pace
+from orchestration.progress import clock
+from orchestration.speech import say
+from orchestration.store import Store
+from orchestration.sweep import Sweep, prepare
+from sweeps.cells import difference, expand
+from sweeps.plan import Plan, make_plan
+from sweeps.sharing import Shape, shapes
+from sweeps.spec import SweepSpec, load
+
+BRANCHES = 4
+"""Branches of one kind of trunk that the tree of a plan names; the rest are counted."""
+
+
+def local_uri(folder: Path) -> str:
+    """The database beside a sweep's output."""
+    return f"sqlite:///{folder.resolve()}/mlflow.db"
+
+
+def planned(sweep: Sweep) -> Plan:
+    """What is to do now, with what is stored already, at the pace of what has run."""
+    todo = sweep.to_do()
+    finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
+    plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo))
+    return replace(plan, pace=pace(sweep, plan)) if plan.done or finished else plan
+
+
+def plan(spec: SweepSpec, output: Path, store: str | None, workers: int | None, console: Console) -> None:
+    """Print what a run would do now; nothing is loaded where it never ran."""
+    ran = store is not None or (output / spec.name / "store").is_dir()
+    made = planned(prepare(spec, output, store=store)) if ran else make_plan(spec)
+    table = Table(title=f"plan of {spec.name}", title_justify="left", show_header=False)
+    for name, value in (*made.rows(), *_simulated(made, workers)):
+        table.add_row(name, value)
+    console.print(table)
+    console.print(_tree(made))
+    for warning in made.warnings:
+        say(console, warning, "warning")
+
+
+def _simulated(made: Plan, workers: int | None) -> Iterable[tuple[str, str]]:
+    if workers is None or not made.chains:
+        return
+    found, one = made.simulate(workers), made.simulate(1)
+    if made.pace is None:
+        makespan, longest = (
+            f"{part / one.makespan:.2%} of one worker's" for part in (found.makespan, found.critical_path)
+        )
+    else:
+        makespan, longest = clock(found.makespan), clock(found.critical_path)
+    yield f"time on {workers} workers", makespan
+    yield "the longest chain alone", longest
+    yield "their busy share", f"{found.utilisation:.0%}"
+
+
+def _tree(made: Plan) -> Tree:
+    """The forest in outline: trees of one shape once, with their number."""
+    tree = Tree("what is trained once, and what branches off")
+    for shape, number in shapes(made.chains.values()):
+        _grow(tree, shape, number)
+    return tree
+
+
+def _grow(tree: Tree, shape: Shape, number: int) -> None:
+    (first, last), branches = shape
+    at = tree.add(f"{number} × epochs {first}-{last}")
+    for branch, count in branches[:BRANCHES]:
+        _grow(at, branch, count)
+    if len(branches) > BRANCHES:
+        at.add(f"and {sum(count for _, count in branches[BRANCHES:])} more")
+
+
+def status(folder: Path, console: Console) -> None:
+    """Print how far the sweep in a folder is."""
+    sweep = _sweep_of(folder)
+    left = sweep.to_do()
+    failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
+    total = len(sweep.cells.cells)
+    say(console, f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed")
+    for cell_id, reason in failed.items():
+        say(console, f"{cell_id}: {reason}", "failed")
+
+
+def _sweep_of(folder: Path) -> Sweep:
+    folder = folder.resolve()
+    path = folder / "sweep.yaml"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no sweep.yaml; give the output folder of a sweep, such as outputs/quickstart")
+    return prepare(load(path, (f"name={folder.name}",)), folder.parent)
+
+
+def analyze(folder: Path, console: Console) -> dict[str, float]:
+    """Draw and report any folder with the two tables; the headline numbers."""
+    result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
+    for note in result.notes:
+        say(console, note, "note")
+    maps = [path for path in result.files if path.suffix == ".png" and path.name.startswith("bliss")]
+    for kind, path in (*(("heat map", path) for path in maps), ("report", folder / "report.html")):
+        say(console, f"{kind:9s} {path}")
+    return dict(result.headline.numbers())
+
+
+def store_ls(place: str, console: Console) -> None:
+    """Print what a store holds, in one line per number of plans that name it."""
+    found = list(keeping.held(Store(place)))
+    table = Table("states", "bytes", "named by")
+    for named in sorted({state.named for state in found}, reverse=True):
+        some = [state for state in found if state.named == named]
+        said = f"{named} sweep{'s' * (named > 1)}" if named else "no plan: swast store gc removes them"
+        table.add_row(f"{len(some):,}", f"{sum(state.bytes for state in some):,}", said)
+    console.print(table)
+
+
+def store_gc(place: str, console: Console, *, really: bool) -> None:
+    """Remove what no plan names, or say what that would be."""
+    store = Store(place)
+    found = keeping.garbage(store)
+    said = f"{len(found):,} states, {sum(state.bytes for state in found):,} bytes, that no plan names"
+    if not really:
+        say(console, f"{said}; --yes removes them")
+        return
+    for state in found:
+        store.drop(state.stage, state.epoch)
+    say(console, f"removed {said}")
+
+
+def store_verify(place: str, console: Console) -> int:
+    """Check every digest; 1 when something is damaged (it is set aside, and trained again by the next run)."""
+    found = keeping.damaged(Store(place))
+    for state in found:
+        say(console, f"stage {state.stage}, epoch {state.epoch}: damaged, set aside", "BAD")
+    if not found:
+        say(console, "every checkpoint and every row is as it was written", "ok")
+    return 1 if found else 0
+
+
+def methods(name: str | None, console: Console) -> None:
+    """List the plug-ins, or describe those of one name."""
+    everything = (*catalogue.methods(), catalogue.cell()) if name else catalogue.methods()
+    found = [method for method in everything if name in (None, method.name)]
+    if not found:
+        known = ", ".join(sorted({method.name for method in everything}))
+        raise UsageError(f"no method is named {name!r}; known: {known}")
+    for method in found if name else ():
+        _describe(method, console)
+    if name is None:
+        table = Table("kind", "name", "what it does", "settings")
+        for method in found:
+            table.add_row(method.kind, method.name, method.summary, ", ".join(s.name for s in method.settings))
+        console.print(table)
+        say(console, "swast methods NAME describes one, swast methods cell the fields of a run")
+
+
+def _describe(method: catalogue.Method, console: Console) -> None:
+    say(console, f"({method.kind}): {method.summary}", method.name)
+    if method.description:
+        say(console, method.description)
+    if method.source:
+        say(console, f"Source: {method.source}")
+    told = any(setting.what for setting in method.settings)
+    table = Table("setting", "default", "allowed", *(["what it is"] if told else []))
+    for setting in method.settings:
+        row = (setting.name, setting.default, setting.allowed, setting.what)
+        table.add_row(*row[: 3 + told])
+    console.print(table)
+
+
+def diff(a: str, b: str, output: Path, console: Console) -> None:
+    """Print the fields in which two cells differ."""
+    changes = difference(_cell(a, output), _cell(b, output))
+    if not changes:
+        say(console, "the two are the same cell")
+        return
+    table = Table("field", a, b)
+    for field, (left, right) in changes.items():
+        table.add_row(field, _written(left), _written(right))
+    console.print(table)
+
+
+def _written(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _cell(name: str, output: Path) -> CellConfig:
+    if Path(name).is_file():
+        return _only_cell(Path(name))
+    for path in sorted(output.glob("*/plan.json")):
+        cells = json.loads(path.read_text())["cells"]
+        if name in cells:
+            return from_dict(cells[name])
+    raise UsageError(
+        f"{name!r} is neither a grid file nor a cell_id of a sweep below {output}; see runs.parquet or MLflow"
+    )
+
+
+def _only_cell(file: Path) -> CellConfig:
+    cells = expand(load(file, ("baselines=false",))).cells
+    if len(cells) != 1:
+        raise UsageError(f"{file} has {len(cells)} cells; swast diff compares single cells: name them by cell_id")
+    return cells[0].config
+
+
+def ui(folder: Path | None, port: int, output: Path, console: Console) -> None:
+    """Become the MLflow server of a sweep, on the loopback interface: what ends this process ends it."""
+    database = (folder or _newest(output)) / "mlflow.db"
+    if not database.is_file():
+        raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UsageError(f"port {port} is in use; choose another with --port")
+    say(console, f"{database.parent}: http://127.0.0.1:{port}/#/experiments/1/runs (Ctrl-C ends it)")
+    uri = local_uri(database.parent)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*command, "--port", str(port), "--workers", "1"])
+
+
+def _newest(output: Path) -> Path:
+    databases = sorted(output.glob("*/mlflow.db"), key=lambda path: path.stat().st_mtime)
+    if not databases:
+        raise UsageError(f"no sweep below {output} has an mlflow.db; run one first, such as make quickstart")
+    return databases[-1].parent
+
+
+def doctor(console: Console) -> int:
+    """Print every finding. 0 when all are fine."""
+    findings = examine()
+    for finding in findings:
+        say(console, f"{finding.what}: {finding.detail}", "ok" if finding.fine else "BAD")
+    return 0 if all(finding.fine for finding in findings) else 1

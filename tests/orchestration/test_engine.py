@@ -1,0 +1,245 @@
+"""The forest as it is run: the same bits with and without sharing; budgets, early stopping, retries, stores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from orchestration import keeping
+from orchestration.budget import parse as parse_budget
+from orchestration.dispatch import DEATHS, Budget, Dispatch
+from orchestration.errors import UsageError
+from orchestration.inline import run_inline
+from orchestration.observer import Report
+from orchestration.store import Store
+from orchestration.sweep import Sweep, prepare
+from orchestration.tables import tables, totals
+from orchestration.views import planned
+from sweeps.spec import parse
+from tests.orchestration.grids import TINY, Recorder, dispatch, run, timeless, tiny
+
+FIELDS = [
+    "axes.coreset_ratio=[1, 0.25, 0.4]",
+    "axes.selector=[el2n, gradmatch, moderate, forgetting, random]",
+    "axes.preservation=[none, selective, complete]",
+    "axes.preservation_weight=[0.1, 0.5]",
+    "axes.warmup_epochs=[0, 1, 3]",
+    "axes.select_every=[2, 3]",
+    "axes.schedule=[printed, skip]",
+    "axes.prune_rate=[0.5, 0.8]",
+    "axes.lr=[0.05, 0.1]",
+    "axes.batch_size=[32, 48]",
+    "axes.scope=[all, backbone]",
+    "axes.pruner=[rigl, {name: gmp, start: 0.4, update_every: 2}, snip]",
+    "axes.augmentation=[none, crop_flip]",
+    "axes.data.label_noise=[0.0, 0.2]",
+]
+
+
+def results(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs, history = tables(sweep)
+    return timeless(runs), timeless(history)
+
+
+@pytest.mark.parametrize("axis", FIELDS)
+def test_sharing_changes_no_bit_whatever_field_differs(tmp_path: Path, axis: str) -> None:
+    grid = ["axes.seed=[0]", *([] if axis.startswith("axes.selector") else ["axes.selector=[el2n]"])]
+    grid += [] if "preservation_w" not in axis else ["preservation=complete"]
+    grid += [] if axis.startswith("axes.prune_rate") else ["axes.prune_rate=[0.8]"]
+    grid += [] if axis.startswith("axes.coreset_ratio") else ["axes.coreset_ratio=[0.25]"]
+    spec = parse(TINY, overrides=[*grid, axis])
+    together, apart = run(prepare(spec, tmp_path / "a")), run(prepare(spec, tmp_path / "b", sharing=False))
+    for ours, theirs in zip(results(together), results(apart), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+    assert totals(apart)["executed/flops_dense"] == pytest.approx(totals(apart)["alone/flops_dense"])
+
+
+def test_every_segment_is_trained_once(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    plan = planned(sweep)
+    told = Recorder()
+    run(sweep, told)
+    trained = [(report.cell_id, report.epoch) for report in told.reports]
+    assert len(trained) == plan.shared.epochs < plan.alone.epochs
+    assert totals(sweep)["executed/flops_dense"] < totals(sweep)["alone/flops_dense"]
+    assert planned(sweep).shared.epochs == 0
+
+
+def test_the_executed_work_is_what_the_plan_foretold(tmp_path: Path) -> None:
+    sweep, told = tiny(tmp_path), Recorder()
+    plan = planned(sweep)
+    run(sweep, told)
+    spent: dict[str, float] = {}
+    for report in told.reports:
+        spent[report.cell_id] = report.flop
+    assert sum(spent.values()) == pytest.approx(plan.shared.flop, rel=1e-6)
+
+
+def test_cells_with_one_chain_are_trained_once_and_both_are_finished(tmp_path: Path) -> None:
+    one = "axes: {warmup_epochs: [0, 1], coreset_ratio: [0.25], prune_rate: [0.8]}\nbaselines: false\n"
+    sweep, told = (
+        tiny(tmp_path, TINY.partition("axes:")[0].replace("  warmup_epochs: 1\n", "  selector: el2n\n") + one),
+        Recorder(),
+    )
+    run(sweep, told)
+    assert len(told.reports) == 6
+    assert len([call for call, _ in told.calls if call == "finished"]) == 2
+    assert len(results(sweep)[0]) == 2
+
+
+def test_a_time_budget_stops_and_the_same_again_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    sweep, told = tiny(tmp_path / "a"), Recorder()
+    todo = sweep.to_do()
+    hands = Dispatch(sweep, planned(sweep), todo, told, Budget(seconds=0.2))
+    started = time.monotonic()
+    run_inline(hands)
+    assert hands.exhausted
+    assert not hands.over
+    assert time.monotonic() - started < 30
+    run(sweep)
+    for ours, theirs in zip(results(sweep), results(run(tiny(tmp_path / "b"))), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_budget_of_flops_stops_where_it_is_spent(tmp_path: Path) -> None:
+    sweep, told = tiny(tmp_path), Recorder()
+    plan = planned(sweep)
+    hands = Dispatch(sweep, plan, sweep.to_do(), told, Budget(flop=plan.shared.flop / 2))
+    run_inline(hands)
+    largest = max(
+        after - before
+        for work in plan.works().values()
+        for before, after in zip(work.flop, work.flop[1:], strict=False)
+    )
+    last = {report.cell_id: report.flop for report in told.reports}
+    assert plan.shared.flop / 2 <= sum(last.values()) <= plan.shared.flop / 2 + largest
+
+
+@pytest.mark.parametrize(
+    ("texts", "budget"),
+    [
+        (["2h"], Budget(7200.0, None)),
+        (["1.5m", "3PFLOP"], Budget(90.0, 3e15)),
+        (["300 TFLOP"], Budget(None, 3e14)),
+        ([], Budget(None, None)),
+    ],
+)
+def test_budgets(texts: list[str], budget: Budget) -> None:
+    assert parse_budget(texts) == budget
+
+
+@pytest.mark.parametrize("text", ["2", "h", "2 hours", "-1h", "3FLOPS", ""])
+def test_a_budget_that_is_none_is_one_sentence(text: str) -> None:
+    with pytest.raises(UsageError, match="write a number and one of s, m, h, d, GFLOP"):
+        parse_budget([text])
+
+
+HARD = "early_stopping: {below: 1.0, patience: 2, after: 1}\n"
+
+
+def test_stopped_cells_are_rows_of_their_own_and_baselines_go_on(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY + HARD, "axes.seed=[0]", "data.spread=9.0"))
+    runs, _ = tables(sweep)
+    joint = (runs["prune_rate"] > 0) & (runs["coreset_ratio"] < 1)
+    assert set(runs.loc[joint, "status"]) == {"stopped"}
+    assert set(runs.loc[~joint, "status"]) == {"finished"}
+    assert runs.loc[joint, "reason"].str.contains("validation accuracy below 1 in 2 epochs up to 3").all()
+    assert runs.loc[joint, "accuracy_test"].isna().all()
+    assert sweep.to_do() == ()
+    without = tiny(tmp_path, TINY, "axes.seed=[0]", "data.spread=9.0")
+    assert len(without.to_do()) == joint.sum()
+    assert set(tables(run(without))[0]["status"]) == {"finished"}
+
+
+def test_a_lost_worker_is_replaced_three_times_and_then_the_cell_has_failed(tmp_path: Path) -> None:
+    sweep, told = tiny(tmp_path, TINY, "axes.prune_rate=[0]", "axes.coreset_ratio=[1]", "axes.seed=[0]"), Recorder()
+    hands = dispatch(sweep, told)
+    for _ in range(DEATHS + 1):
+        cell = hands.next()
+        assert cell is not None
+        hands.died(cell)
+    assert [call for call, _ in told.calls] == ["retried"] * DEATHS + ["failed"]
+    assert hands.over
+    assert sweep.store.failure(cell) == f"the worker process died, {DEATHS + 1} times"
+
+
+def test_out_of_memory_is_tried_again_once_on_a_whole_device(tmp_path: Path) -> None:
+    one = ["axes.prune_rate=[0]", "axes.coreset_ratio=[1]", "axes.seed=[0]"]
+    sweep, told = tiny(tmp_path, TINY, "resources.gpus=0.25", *one), Recorder()
+    hands = dispatch(sweep, told)
+    for _ in range(2):
+        cell = hands.next()
+        assert cell is not None
+        hands.told(Report(cell, ended="out of memory", reason="OutOfMemoryError: CUDA"))
+    assert [call for call, _ in told.calls] == ["retried", "failed"]
+    assert hands.needs_whole_device(cell)
+
+
+def test_gc_keeps_what_a_plan_names_and_nothing_is_trained_again(tmp_path: Path) -> None:
+    alone = run(tiny(tmp_path))
+    before = results(alone)
+    smaller = tiny(tmp_path, TINY, "axes.selector=[el2n]", "axes.coreset_ratio=[0.25]", "axes.seed=[0]")
+    keeping.remember(smaller)
+    store = smaller.store
+    dropped = keeping.garbage(store)
+    assert dropped
+    for state in dropped:
+        store.drop(state.stage, state.epoch)
+    assert keeping.garbage(store) == ()
+    assert smaller.to_do() == ()
+    after = results(smaller)[0].set_index("cell_id")["accuracy_test"]
+    assert after.to_dict() == before[0].set_index("cell_id")["accuracy_test"].loc[after.index].to_dict()
+
+
+def test_gc_without_any_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no plan of a sweep"):
+        keeping.garbage(Store(tmp_path))
+
+
+def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY, "axes.seed=[0]"))
+    assert keeping.damaged(sweep.store) == ()
+    path = sorted(sweep.folder.rglob("*.state"))[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    assert len(keeping.damaged(sweep.store)) == 1
+    assert keeping.damaged(sweep.store) == ()
+
+
+def test_sweeps_that_share_a_store_share_their_trunks(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    first = run(prepare(parse(TINY), tmp_path, store=place))
+    other = prepare(parse(TINY, overrides=["name=other", "axes.coreset_ratio=[1, 0.25, 0.5]"]), tmp_path, store=place)
+    plan = planned(other)
+    assert len(plan.to_do) == len(other.cells.cells) - len(first.cells.cells)
+    assert plan.shared.epochs == 5 * len(plan.to_do)
+    assert not (tmp_path / "other" / "store").exists()
+    run(other)
+    assert other.to_do() == ()
+
+
+def test_a_store_by_url(tmp_path: Path) -> None:
+    spec = parse(TINY, overrides=["axes.seed=[0]"])
+    remote = run(prepare(spec, tmp_path / "a", store="memory://bucket/sweep"))
+    for ours, theirs in zip(results(remote), results(run(prepare(spec, tmp_path / "b"))), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+    names = remote.store.files.names("segments")
+    assert names
+    assert remote.store.files.names("nothing") == []
+    stage = next(iter(remote.chains.values()))[0]
+    remote.store.files.write(f"segments/{stage.stage[:2]}/{stage.stage}/00001.json", b"{")
+    assert remote.store.entry(stage.stage, 1) is None
+    remote.store.drop(stage.stage, 1)
+    assert remote.store.size(stage.stage, 1) == 0
+
+
+def test_per_cell_resources_come_from_the_first_rule_that_fits(tmp_path: Path) -> None:
+    rules = "[{where: {prune_rate: 0.8}, cpus: 2}, {where: {model.name: small_cnn}, gpus: 0.5}]"
+    sweep = tiny(tmp_path, f"{TINY}resources: {{cpus: 1, rules: {rules}}}\n")
+    needs = {cell.config.prune_rate: sweep.need(cell.config) for cell in sweep.cells.cells}
+    assert (needs[0.8].cpus, needs[0.8].gpus, needs[0.8].threads, needs[0.8].device) == (2.0, 0.0, 2, "cpu")
+    assert (needs[0.0].cpus, needs[0.0].gpus, needs[0.0].device) == (1.0, 0.5, "cuda")
