@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 PERMUTATION_FROM = 10
 RESAMPLES = 9_999
+AGREED = 1e-12  # a standard deviation of fractions that is mere rounding
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def summarise(values_CS: Floats) -> Summary:
 
 
 def half_width(sd: Floats, n: NDArray[np.int64]) -> Floats:
-    """Half of the 95 % t-interval of a mean; NaN below two values."""
+    """Half of the 95 % t-interval of a mean; NaN below two values, and where all agree to rounding."""
     quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(n > 1, n - 1, np.nan))
-    return np.asarray(quantile * _divide(sd, np.sqrt(n)))
+    return np.asarray(quantile * _divide(np.where(sd > AGREED, sd, np.nan), np.sqrt(n)))
 
 
 def paired_test(values_CS: Floats, tail: Tail = "two-sided") -> Floats:

@@ -49,7 +49,7 @@ def read(folder: Path) -> tuple[Settings, tuple[str, ...]]:
     said = {key: plan.get(key) or {} for key in ("common", "environment")}
     odd = {key: value for key, value in said.items() if not isinstance(value, Mapping)}
     common, environment = ({} if key in odd else value for key, value in said.items())
-    return Settings(_by_symbol(common), _listed(environment)), _notes(odd)
+    return Settings(_by_symbol(common), _listed(_plain(environment))), _notes(odd)
 
 
 def _notes(odd: Mapping[str, object]) -> tuple[str, ...]:
@@ -67,6 +67,11 @@ def _by_symbol(fields: Mapping[str, Any]) -> tuple[Setting, ...]:
 
 def _listed(fields: Mapping[str, Any]) -> tuple[Setting, ...]:
     return tuple(Setting(field, _words(value)) for field, value in fields.items())
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without the prefixes under which a tracker files them."""
+    return {field.removeprefix("mlflow.source.").removeprefix("version."): value for field, value in fields.items()}
 
 
 def _words(value: Any) -> str:

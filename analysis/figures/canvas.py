@@ -24,6 +24,11 @@ def wrap(text: str, width: float, size: float = SMALL) -> str:
     return "\n".join(textwrap.wrap(text, max(24, int(width * 72 / (0.52 * size)))))
 
 
+def lines(text: str) -> int:
+    """Into how many lines ``text`` is broken."""
+    return text.count("\n") + 1
+
+
 def encode(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``svg`` bytes without dates, so that equal input gives equal bytes."""
     stream = io.BytesIO()

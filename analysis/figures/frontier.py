@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.figures.canvas import DPI, new_figure, wrap
+from analysis.figures.canvas import DPI, lines, new_figure, wrap
 from analysis.inference import Floats
 
 # Okabe and Ito's colours: told apart under every common colour deficiency; shapes say it again.
@@ -26,9 +26,10 @@ LOOK = {
 TITLE, TEXT, TICK, NOTE = 14.0, 12.0, 11.0, 10.0
 WIDTH, AXES_HEIGHT = 7.2, 4.0
 FRONT = "#D55E00"
-# Where a label may go, in order of preference: points from its point, and directions.
+# Where a label may go, in order of preference: points from its point, and directions. None is
+# right above or below: the line to the label would pass for a part of the interval.
 DISTANCES = (5.0, 12.0, 22.0, 36.0, 54.0, 76.0, 102.0)
-DIRECTIONS = ((0, 1), (-1, 1), (1, 1), (-0.5, 1), (0.5, 1), (1, -1), (0, -1), (-1, -1), (-1, 0), (1, 0))
+DIRECTIONS = ((-0.4, 1), (0.4, 1), (-1, 1), (1, 1), (1, -1), (0.4, -1), (-0.4, -1), (-1, -1), (-1, 0), (1, 0))
 
 
 def draw(points: pd.DataFrame, label: str) -> Figure:
@@ -37,7 +38,7 @@ def draw(points: pd.DataFrame, label: str) -> Figure:
     front = shown[shown["front"]].sort_values("flops_relative")
     title = wrap(f"Final test accuracy against cost · {label}", WIDTH - 0.4, 1.15 * TITLE)
     longest = wrap(_caption(shown, front, len(front)), WIDTH - 0.4, NOTE)
-    top, bottom = 0.66 + 0.24 * _lines(title), 0.85 + 0.18 * _lines(longest)
+    top, bottom = 0.66 + 0.24 * lines(title), 0.85 + 0.18 * lines(longest)
     height = top + AXES_HEIGHT + bottom
     figure = new_figure(WIDTH, height)
     axes = figure.add_axes((0.78 / WIDTH, bottom / height, 1 - 0.98 / WIDTH, AXES_HEIGHT / height))
@@ -45,14 +46,10 @@ def draw(points: pd.DataFrame, label: str) -> Figure:
     _decorate(axes, shown)
     caption = wrap(_caption(shown, front, _annotate(axes, shown, front)), WIDTH - 0.4, NOTE)
     figure.text(0.2 / WIDTH, 1 - 0.16 / height, title, size=TITLE, weight="bold", va="top")
-    _legend(figure, shown, 1 - (0.2 + 0.24 * _lines(title)) / height)
+    _legend(figure, shown, 1 - (0.2 + 0.24 * lines(title)) / height)
     below = (bottom - 0.68) / height
     figure.text(0.2 / WIDTH, below, caption, size=NOTE, va="top", linespacing=1.25)
     return figure
-
-
-def _lines(text: str) -> int:
-    return text.count("\n") + 1
 
 
 def _draw(axes: Axes, points: pd.DataFrame, front: pd.DataFrame) -> None:
@@ -161,7 +158,14 @@ def _label(axes: Axes, text: str, point: Floats, centre: Floats) -> None:
         va="center",
         size=TEXT,
         zorder=4,
-        arrowprops={"arrowstyle": "-", "color": "#777777", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
+        arrowprops={
+            "arrowstyle": "-",
+            "color": "#333333",
+            "linewidth": 0.9,
+            "linestyle": ":",
+            "shrinkA": 0,
+            "shrinkB": 3,
+        },
     )
 
 

@@ -1,5 +1,6 @@
 """Small multiples of heat maps with one colour scale: accuracy, or a measure of synergy."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from analysis.figures.canvas import LARGE, NORMAL, SMALL, new_figure, wrap
+from analysis.figures.canvas import LARGE, NORMAL, SMALL, lines, new_figure, wrap
 from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, UNDEFINED, Heatmap, Panel
 
 CELL_WIDTH, CELL_HEIGHT = 0.76, 0.52
-LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.15, 0.62, 0.5
+LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.3, 0.62, 0.5
 GREY, HATCH = "#ececec", "////"
 # Colour, diagonals (of a unit cell), marker in the legend, and words of a cell without a number.
 Stroke = tuple[tuple[float, float], tuple[float, float]]
@@ -28,42 +29,65 @@ MARKS: dict[str, tuple[str, tuple[Stroke, ...], Any, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Inches: of the figure, above and below the panels, and of the largest panel."""
+
+    width: float
+    height: float
+    top: float
+    bottom: float
+    wide: float
+    high: float
+
+
 def draw(info: Heatmap) -> Figure:
     """The heat map; its size follows from the grid, so that text never has to shrink."""
-    rows, columns = len(info.rows), len(info.columns)
+    marks = _marks(info)
     wide = CELL_WIDTH * max(len(p.coreset_ratios) for p in info.panels)
-    high = CELL_HEIGHT * max(len(p.prune_rates) for p in info.panels)
-    width = max(LEFT + RIGHT + columns * wide + (columns - 1) * GAP_X, 6.4)
-    caption = wrap(info.caption, width - 0.5)
+    width = max(LEFT + RIGHT + len(info.columns) * (wide + GAP_X) - GAP_X, 6.4)
     title = wrap(f"{info.title} · {info.experiment}", width - 0.5, 1.15 * LARGE)
     subtitle = wrap(info.subtitle, width - 0.5, NORMAL)
-    lines = title.count("\n") + 1, subtitle.count("\n") + 1
-    top = 0.62 + 0.2 * lines[0] + 0.18 * lines[1]
-    marks = _marks(info)
-    bottom = (1.2 if marks else 0.85) + 0.16 * (caption.count("\n") + 1)
-    height = top + bottom + rows * high + (rows - 1) * GAP_Y
-    figure = new_figure(width, height)
-    colours, norm = colour_scale(info)
-    for panel in info.panels:
-        i, j = info.rows.index(panel.row), info.columns.index(panel.column)
-        x, y = LEFT + j * (wide + GAP_X), height - top - (i + 1) * high - i * GAP_Y
-        axes = figure.add_axes((x / width, y / height, wide / width, high / height))
-        _draw_panel(axes, panel, colours, norm, info.diverging)
-        top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
-        _label(axes, panel, named=top_one, first=j == 0, last=i == rows - 1)
+    caption = wrap(info.caption, width - 0.5)
+    high = CELL_HEIGHT * max(len(p.prune_rates) for p in info.panels)
+    named = max(lines(_named(p)) for p in info.panels)
+    top = 0.44 + 0.2 * lines(title) + 0.18 * (lines(subtitle) + named)
+    bottom = (1.2 if marks else 0.85) + 0.16 * lines(caption)
+    height = top + bottom + len(info.rows) * (high + GAP_Y) - GAP_Y
+    figure, at = new_figure(width, height), _Layout(width, height, top, bottom, wide, high)
+    _draw_panels(figure, info, at)
     figure.text(0.25 / width, 1 - 0.14 / height, title, size=LARGE, weight="bold", va="top")
-    below = 1 - (0.2 + 0.2 * lines[0]) / height
+    below = 1 - (0.2 + 0.2 * lines(title)) / height
     figure.text(0.25 / width, below, subtitle, size=NORMAL, va="top")
     figure.text(0.25 / width, 0.12 / height, caption, size=SMALL, va="bottom", linespacing=1.25)
     _legend(figure, marks, (bottom - 0.95) / height)
-    if not info.coloured:
-        return figure
-    right, tall = LEFT + columns * (wide + GAP_X) - GAP_X + 0.3, min(rows * (high + GAP_Y) - GAP_Y, 3.6)
-    bar = figure.add_axes((right / width, (height - top - tall) / height, 0.16 / width, tall / height))
+    if info.coloured:
+        _bar(figure, info, at)
+    return figure
+
+
+def _draw_panels(figure: Figure, info: Heatmap, at: _Layout) -> None:
+    """Every panel in its place, from the top left; cells are equally large in all."""
+    colours, norm = colour_scale(info)
+    for panel in info.panels:
+        i, j = info.rows.index(panel.row), info.columns.index(panel.column)
+        wide, high = CELL_WIDTH * len(panel.coreset_ratios), CELL_HEIGHT * len(panel.prune_rates)
+        x, y = LEFT + j * (at.wide + GAP_X), at.height - at.top - i * (at.high + GAP_Y) - high
+        axes = figure.add_axes((x / at.width, y / at.height, wide / at.width, high / at.height))
+        _draw_panel(axes, panel, colours, norm, info.diverging)
+        top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
+        _label(axes, panel, named=top_one, first=j == 0, last=i == len(info.rows) - 1)
+
+
+def _bar(figure: Figure, info: Heatmap, at: _Layout) -> None:
+    colours, norm = colour_scale(info)
+    right = LEFT + len(info.columns) * (at.wide + GAP_X) - GAP_X + 0.45
+    tall = min(len(info.rows) * (at.high + GAP_Y) - GAP_Y, 3.6)
+    place = (right / at.width, (at.height - at.top - tall) / at.height, 0.16 / at.width, tall / at.height)
+    bar = figure.add_axes(place)
     figure.colorbar(ScalarMappable(norm, colours), cax=bar)
     bar.tick_params(labelsize=SMALL)
     bar.set_title("%" if info.unit == "%" else "points", size=SMALL, pad=6)
-    return figure
 
 
 def colour_scale(info: Heatmap) -> tuple[Colormap, Normalize]:
@@ -109,12 +133,12 @@ def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
     """``+1.2 / ±0.4 / n=2``: the half-width only where there is one, n only where it is less."""
     if panel.state[i, j] == CONTROL:
         return f"{panel.value[i, j]:.1f}"
-    lines = [number(panel.value[i, j], diverging)]
+    said = [number(panel.value[i, j], diverging)]
     half = panel.half[i, j]
-    lines += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
+    said += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
     most = panel.n[panel.state == COLOURED].max()
-    lines += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most else []
-    return "\n".join(lines)
+    said += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most else []
+    return "\n".join(said)
 
 
 def number(value: float, signed: bool) -> str:
@@ -135,13 +159,16 @@ def _label(axes: Axes, panel: Panel, named: bool, first: bool, last: bool) -> No
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if named:
-        said = wrap(panel.column, columns * CELL_WIDTH + 0.4, NORMAL)
-        axes.set_title(said, size=NORMAL, pad=6)
+        axes.set_title(_named(panel), size=NORMAL, pad=6)
     if first:
         said = f"preservation: {panel.row}"
         axes.set_ylabel(f"{said}\nprune rate (%)", size=NORMAL, linespacing=1.4)
     if last:
         axes.set_xlabel("coreset ratio (%)", size=NORMAL)
+
+
+def _named(panel: Panel) -> str:
+    return wrap(panel.column, len(panel.coreset_ratios) * CELL_WIDTH + 0.4, NORMAL)
 
 
 def _marks(info: Heatmap) -> list[Patch | Line2D]:

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from analysis import latex
@@ -120,9 +120,9 @@ def test_words_say_where_test_and_interval_part() -> None:
 
 
 def test_words_say_why_a_number_has_no_interval() -> None:
-    info = flat(0.0)["additive"]
-    assert "Without ±: all seeds give the same number" in info.caption
-    assert "Without ±" not in maps()["additive"].caption
+    for name in ("accuracy", "additive"):
+        assert "Without ±: all seeds give the same number" in flat(0.0)[name].caption
+        assert "Without ±" not in maps()[name].caption
 
 
 def test_a_cell_that_no_test_saw_is_not_called_insignificant() -> None:
@@ -194,6 +194,36 @@ def test_no_text_is_small_and_none_leaves_the_figure() -> None:
             assert 0 <= box.y0 < box.y1 <= frame.y1, text.get_text()
 
 
+def variants() -> dict[str, Heatmap]:
+    """Long names over narrow panels, and a row (0, classifier only) that two of the four panels lack."""
+    rows = grid({(0.0, 1.0): [0.98, 0.97], (0.0, 0.1): [0.97, 0.97]})
+    for every in ("10", "per_interval: 5"):
+        cells: dict[tuple[float, float], list[float]] = {(0.9, 1.0): [0.96, 0.95], (0.9, 0.1): [0.9, 0.92]}
+        rows += grid(cells, **{"pruner.update_every": every})
+        cells |= {(0.0, 1.0): [0.98, 0.97], (0.0, 0.1): [0.97, 0.95]}
+        rows += grid(cells, **{"pruner.update_every": every, "pruner": "rigl", "fc_prune_rate": 0.9})
+    runs = table(rows)
+    return {info.name: info for info in heatmaps(surface(runs), synergy(runs))}
+
+
+def test_long_names_of_panels_touch_nothing() -> None:
+    for info in variants().values():
+        figure = heatmap.draw(info)
+        figure.draw_without_rendering()
+        boxes = [a.title.get_window_extent() for a in figure.axes if a.get_title()]
+        boxes += [t.get_window_extent() for t in figure.texts]
+        assert len(boxes) == 4 + 1 + 3
+        assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
+def test_all_cells_are_equally_large() -> None:
+    figure = heatmap.draw(variants()["bliss"])
+    panels = [axes for axes in figure.axes if axes.get_xlabel()]
+    sizes = {round(float(axes.bbox.height / axes.get_ylim()[0]), 3) for axes in panels}
+    assert {axes.get_ylim()[0] for axes in panels} == {2, 3}
+    assert len(sizes) == 1
+
+
 def test_texts_of_a_cell() -> None:
     shown = panel(maps()["bliss"], "none", "balanced=False")
     assert heatmap.cell_text(shown, 0, 0, True) == f"{shown.value[0, 0]:.1f}"
@@ -246,6 +276,18 @@ def test_front_labels_touch_nothing(shown: pd.DataFrame) -> None:
     assert not any(axes.transData.transform_path(path).intersects_bbox(box) for box in boxes for path in bars)
     assert not any(box.overlaps(figure.legends[0].get_window_extent()) for box in boxes)
     assert all(axes.bbox.contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_lines_to_labels_are_no_intervals() -> None:
+    """They lean and are dotted, where intervals stand and the front is drawn through."""
+    figure = frontier.draw(points(realistic()), "digits, mlp")
+    figure.draw_without_rendering()
+    lines = [t.arrow_patch for t in front_labels(figure) if isinstance(t, Annotation)]
+    assert lines
+    for line in filter(None, lines):
+        assert line.get_linestyle() == ":"
+        (x0, _), (x1, _) = line.get_path().vertices[[0, -1]]
+        assert abs(x1 - x0) > 1
 
 
 def test_front_is_readable_at_half_size() -> None:

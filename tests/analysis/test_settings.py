@@ -18,7 +18,7 @@ COMMON = {
     "fc_prune_rate": None,
     "nesterov": True,
 }
-ENVIRONMENT = {"git commit": "abc123", "torch": "2.14.1", "host": "<b>node</b>"}
+ENVIRONMENT = {"mlflow.source.git.commit": "abc123", "version.torch": "2.14.1", "host": "<b>node</b>"}
 
 
 def page(folder: Path, plan: str | None) -> tuple[str, tuple[str, ...]]:
@@ -53,7 +53,15 @@ def test_settings_carry_the_papers_symbols_and_come_first(tmp_path: Path) -> Non
 def test_the_page_names_how_the_runs_were_made(tmp_path: Path) -> None:
     text, notes = page(tmp_path, json.dumps({"common": COMMON, "environment": ENVIRONMENT, "cells": {}}))
     assert 'href="#settings"' in text
-    for words in ("epochs <i>T</i></dt><dd>40<", "small_cnn", "git commit", "abc123", "2.14.1", "&lt;b&gt;node"):
+    for words in (
+        "epochs <i>T</i></dt><dd>40<",
+        "small_cnn",
+        "<dt>git.commit<",
+        "abc123",
+        "<dt>torch<",
+        "2.14.1",
+        "&lt;b&gt;node",
+    ):
         assert words in text
     assert "Analysed 2026-01-31" in text
     assert not any("plan.json" in note for note in notes)

@@ -71,3 +71,11 @@ def test_row_order_does_not_matter(order) -> None:  # noqa: ANN001
     rows = list(runs.index)
     order.shuffle(rows)
     pd.testing.assert_frame_equal(surface(runs.loc[rows]), surface(runs))
+
+
+def test_seeds_that_agree_give_no_interval() -> None:
+    """As for a contrast: a width of zero would claim a certainty that equal numbers do not give."""
+    row = surface(table(grid({(0.0, 1.0): [0.1, 0.1, 0.1]}))).iloc[0]
+    assert (row["mean"], row["n"]) == (pytest.approx(0.1), 3)
+    assert pd.isna(row["lo"])
+    assert pd.isna(row["hi"])
