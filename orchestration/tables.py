@@ -34,8 +34,8 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             status = "stopped" if sweep.store.stopped(cell.cell_id) else "failed"
             runs.append({**describe(sweep, cell, extra), "status": status, "reason": reason})
     frame = pd.DataFrame(runs, columns=_columns(runs))
-    for field in extra:
-        if (frame[field] == "null").any():
+    for field in extra if runs else ():
+        if any(isinstance(value, str) for value in frame[field]):  # 100 beside "per_interval: 5" or "null"
             frame[field] = frame[field].map(str, na_action="ignore")
     return frame, pd.DataFrame(history)
 

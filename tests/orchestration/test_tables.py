@@ -98,3 +98,14 @@ def test_a_failed_cell_is_a_row_with_its_reason_and_the_others_go_on(
     assert [call for call, _ in told.calls].count("finished") == 12 - len(failed)
     assert run(sweep).to_do() == ()
     assert set(tables(sweep)[0]["status"]) == {"finished"}
+
+
+def test_a_sweep_of_which_nothing_ran_has_empty_tables(tmp_path: Path) -> None:
+    assert [len(table) for table in tables(tiny(tmp_path))] == [0, 0]
+
+
+def test_a_setting_that_is_a_number_here_and_a_mapping_there_is_one_column_of_text(tmp_path: Path) -> None:
+    axis = "axes.pruner=[{name: rigl, update_every: 4}, {name: rigl, update_every: {per_interval: 2}}]"
+    sweep = run(tiny(tmp_path, TINY, axis, "axes.seed=[0]", "axes.selector=[el2n]"))
+    write_tables(sweep)
+    assert set(load_runs(sweep.folder)["pruner.update_every"].dropna()) == {"4", "per_interval: 2"}
