@@ -24,13 +24,12 @@ from sweeps.cells import Cell, label
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric, Param, Run
 
 T = TypeVar("T")
 Status = Literal["RUNNING", "FINISHED", "FAILED"]
 
 METRICS_PER_CALL = 1000
-PARAMS_PER_CALL = 100
 RUNS_PER_PAGE = 1000
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -75,17 +74,21 @@ class Sink:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._sweep = sweep
+        if uri.startswith("sqlite"):
+            _hasten_sqlite()
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._experiment = self._open_experiment(local=uri.startswith("sqlite"))
         source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
         self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.devices)}
         known = list(self._runs())
         keys = {cell_id: chain[-1].stage for cell_id, chain in sweep.chains.items()}
-        self._children = {
-            run.data.tags["cell_id"]: run
-            for run in known
-            if run.data.tags.get("stage_key") == keys.get(run.data.tags.get("cell_id", ""), "")
-        }
+        self._runs_by_cell: dict[str, str] = {}
+        self._status: dict[str, str] = {}
+        for run in known:
+            cell_id = run.data.tags.get("cell_id", "")
+            if run.data.tags.get("stage_key") == keys.get(cell_id, ""):
+                self._runs_by_cell[cell_id] = str(run.info.run_id)
+                self._status[cell_id] = str(run.info.status)
         parents = [str(run.info.run_id) for run in known if run.data.tags.get("role") == "sweep"]
         self._parent = parents[0] if parents else self._new_run(sweep.spec.name, {"role": "sweep"}, None)
         self._logged: dict[str, int] = {}
@@ -93,21 +96,22 @@ class Sink:
 
     def finished(self) -> frozenset[str]:
         """Cells whose runs are complete already."""
-        return frozenset(cell_id for cell_id, run in self._children.items() if run.info.status == "FINISHED")
+        return frozenset(cell_id for cell_id, status in self._status.items() if status == "FINISHED")
 
     def write(self, cell: Cell, status: Status) -> None:
         """Bring the cell's run up to the store: parameters once, then every row that was not written yet."""
         rows = rows_so_far(self._sweep.chains[cell.cell_id], self._sweep.store)
-        run_id = self._child(cell, rows)
+        run_id, params = self._child(cell, rows)
         metrics = list(self._metrics(cell, rows, after=self._logged.get(cell.cell_id, 0)))
-        for some in _chunks(metrics, METRICS_PER_CALL):
-            self._client.log_batch(run_id, metrics=some)
+        for place, some in enumerate(_chunks(metrics, METRICS_PER_CALL) if metrics else [[]]):
+            self._client.log_batch(run_id, metrics=some, params=() if place else params)
         self._logged[cell.cell_id] = int(rows[-1]["epoch"]) if rows else 0
         self._explain(run_id, self._sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
-        if status == "RUNNING":
-            self._client.update_run(run_id, status="RUNNING")
-        else:
+        if status != "RUNNING":
             self._client.set_terminated(run_id, status, end_time=_milliseconds(rows[-1]) if rows else None)
+        elif self._status[cell.cell_id] != status:
+            self._client.update_run(run_id, status=status)
+        self._status[cell.cell_id] = status
 
     def close(self, headline: Mapping[str, float]) -> None:
         """Write the sweep's headline, figures, tables and report to the parent run."""
@@ -159,24 +163,22 @@ class Sink:
         run = self._client.create_run(self._experiment, start_time=start, run_name=name, tags={**self._tags, **tags})
         return str(run.info.run_id)
 
-    def _child(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> str:
-        if cell.cell_id in self._children:
-            return str(self._children[cell.cell_id].info.run_id)
+    def _child(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Param]]:
+        """The cell's run, and the parameters that it still lacks."""
+        known = self._runs_by_cell.get(cell.cell_id)
+        if known is not None:
+            return known, ()
         start = _milliseconds(rows[0]) - round(1000 * rows[0]["seconds"]) if rows else None
         key = self._sweep.chains[cell.cell_id][-1].stage  # other data, versions or threads: another run
         tags = {"cell_id": cell.cell_id, "stage_key": key, "mlflow.parentRunId": self._parent}
         run_id = self._new_run(label(cell.config), tags, start)
-        self._describe(run_id, cell)
-        self._children[cell.cell_id] = self._client.get_run(run_id)
-        return run_id
+        self._log_data(run_id, cell)
+        self._runs_by_cell[cell.cell_id], self._status[cell.cell_id] = run_id, "RUNNING"
+        return run_id, _params(cell)
 
-    def _describe(self, run_id: str, cell: Cell) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+    def _log_data(self, run_id: str, cell: Cell) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        flat = flatten(as_dict(cell.config, defaults=True))
-        params = [Param(key, str(value)) for key, value in flat.items()]
-        for some in _chunks(params, PARAMS_PER_CALL):
-            self._client.log_batch(run_id, params=some)
         source, digest = cell.config.data.name, self._sweep.bundle(cell.config).digest
         data = Dataset(name=source, digest=digest[:36], source_type="code", source=source)
         self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
@@ -204,10 +206,30 @@ class Sink:
                 self._client.log_artifact(self._parent, str(path))
 
 
+def _params(cell: Cell) -> list[Param]:
+    """Every field of the cell, flat; far fewer than the 100 that one call takes."""
+    from mlflow.entities import Param
+
+    return [Param(key, str(value)) for key, value in flatten(as_dict(cell.config, defaults=True)).items()]
+
+
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def _hasten_sqlite() -> None:
+    """No wait for the disk after each of ten commits per run: what is in MLflow can be written again at any time."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    if not event.contains(Engine, "connect", _do_not_sync):
+        event.listen(Engine, "connect", _do_not_sync)
+
+
+def _do_not_sync(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def _milliseconds(row: Mapping[str, Any]) -> int:

@@ -27,6 +27,7 @@ class Tracker:
         self._uri = uri
         self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
         self._waiting: dict[str, Status] = {}
+        self._shown: dict[str, int] = {}
         self._changed = threading.Condition()
         self._headline: Mapping[str, float] | None = None
         self._deadline = float("inf")
@@ -47,7 +48,8 @@ class Tracker:
 
     def progressed(self, report: Report) -> None:
         """The rows of a new checkpoint can be shown."""
-        if report.stored:
+        if report.stored > self._shown.get(report.cell_id, 0):
+            self._shown[report.cell_id] = report.stored
             self._ask(report.cell_id, "RUNNING")
 
     def finished(self, cell_id: str) -> None:

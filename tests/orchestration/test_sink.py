@@ -46,7 +46,7 @@ def test_a_run_deleted_by_hand_in_the_middle_is_written_anew(sweep: Sweep, tmp_p
     tracker._sink = Sink(sweep, uri)
     tracker._sink.write(cell, "RUNNING")
     client = MlflowClient(uri)
-    client.delete_run(next(iter(tracker._sink._children.values())).info.run_id)
+    client.delete_run(next(iter(tracker._sink._runs_by_cell.values())))
     tracker.start()
     assert tracker.close({"cells_finished": 1.0}) == 0
     assert tracker.error is None
