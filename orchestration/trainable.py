@@ -58,7 +58,8 @@ class CellTrainable(tune.Trainable):
             for report in self._reports:
                 watchdog.rearm()
                 self._report = report
-                if report.ended or report.stored in self._branches or time.monotonic() >= deadline:
+                branches = report.epoch == report.stored and report.stored in self._branches
+                if report.ended or branches or time.monotonic() >= deadline:
                     break
         return {**vars(self._report), "done": bool(self._report.ended)}
 
