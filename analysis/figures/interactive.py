@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from analysis.panels import COLOURED, Heatmap, Panel
 
 Json = dict[str, Any]
 STOPS = 65
+CHARACTERS = 160  # of headings that fit side by side
 _GAP_X, _GAP_Y = 0.09, 0.16
 
 
@@ -42,11 +44,12 @@ def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
         }
         for index, info in enumerate(heatmaps)
     ]
+    tall = 15 * max(_heading(first, panel)["text"].count("<br>") for panel in first.panels)
     layout: Json = {
         "coloraxis": _colours(first),
         "font": {"family": "system-ui, sans-serif", "size": 12},
-        "height": 170 + 290 * len(first.rows),
-        "margin": {"t": 110, "l": 70, "r": 30, "b": 60},
+        "height": 170 + tall + 290 * len(first.rows),
+        "margin": {"t": 110 + tall, "l": 70, "r": 30, "b": 60},
         "plot_bgcolor": "#ececec",
         "annotations": [_heading(first, panel) for panel in first.panels],
         "updatemenus": [
@@ -56,7 +59,7 @@ def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
                 "y": 1.02,
                 "yanchor": "bottom",
                 "xanchor": "left",
-                "pad": {"b": 30},
+                "pad": {"b": 30 + tall},
             }
         ],
         **_axes(first),
@@ -104,8 +107,9 @@ def _axes(info: Heatmap) -> Json:
 
 def _heading(info: Heatmap, panel: Panel) -> Json:
     k = _position(info, panel)
+    words = textwrap.wrap(f"{panel.column}, preservation {panel.row}", max(16, CHARACTERS // len(info.columns)))
     return {
-        "text": f"{panel.column}, preservation {panel.row}",
+        "text": "<br>".join(words),
         "showarrow": False,
         "xref": f"x{_mark(k)} domain",
         "yref": f"y{_mark(k)} domain",

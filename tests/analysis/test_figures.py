@@ -347,6 +347,14 @@ def test_page_shows_what_print_shows() -> None:
     assert "<b>" not in str(interactive.figure((maps()["accuracy"],))["data"])
 
 
+def test_headings_of_the_page_are_broken_where_columns_are_narrow() -> None:
+    layout = interactive.figure((variants()["bliss"],))["layout"]
+    texts = [heading["text"] for heading in layout["annotations"]]
+    assert len(texts) == 4
+    assert all(len(line) <= 40 for text in texts for line in text.split("<br>"))
+    assert layout["margin"]["t"] > interactive.figure((maps()["bliss"],))["layout"]["margin"]["t"]
+
+
 def test_a_map_without_numbers_has_no_colours() -> None:
     runs = table(grid({(0.0, 1.0): [None], (0.5, 1.0): [None], (0.0, 0.1): [None], (0.5, 0.1): [None]}))
     for info in heatmaps(surface(runs), synergy(runs)):
