@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from orchestration.dispatch import Dispatch
@@ -63,7 +64,7 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[in
     if address is not None:
         _check_address(address)
         options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
-        options["runtime_env"] = {"py_modules": our_packages()}
+        options["runtime_env"] = {"py_modules": [str(folder) for folder in our_packages()]}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -141,11 +142,7 @@ def _sees(locator: str) -> bool:
         return False
 
 
-def our_packages() -> list[Any]:
-    """The packages that a cluster needs to run a cell."""
-    import analysis
-    import core
-    import orchestration
-    import sweeps
-
-    return [core, sweeps, orchestration, analysis]
+def our_packages() -> list[Path]:
+    """The folders of the packages that a cluster needs to run a cell."""
+    root = Path(__file__).parent.parent
+    return [root / name for name in ("core", "sweeps", "orchestration", "analysis")]

@@ -35,8 +35,7 @@ class Submission:
     def collect(self, folder: Path) -> None:
         """Copy the grid file and our packages into a folder."""
         shutil.copy(self.file, folder / self.file.name)
-        for package in our_packages():
-            source = Path(package.__file__).parent
+        for source in our_packages():
             shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
