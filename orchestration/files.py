@@ -64,10 +64,8 @@ class LocalFiles:
 
     def read(self, name: str) -> bytes:
         """The content. Raises ``FileNotFoundError``."""
-        try:
+        with _told(f"cannot read {self.root / name}"):
             return (self.root / name).read_bytes()
-        except NotADirectoryError as error:
-            raise FileNotFoundError(name) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write to a temporary name, sync, rename."""
@@ -75,22 +73,20 @@ class LocalFiles:
 
     def names(self, folder: str) -> list[str]:
         """The names directly below a folder."""
-        try:
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot list {self.root / folder}"):
             return sorted(os.listdir(self.root / folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return []
 
     def size(self, name: str) -> int:
         """Bytes; 0 when it is not there."""
-        try:
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot read {self.root / name}"):
             return (self.root / name).stat().st_size
-        except FileNotFoundError:
-            return 0
+        return 0
 
     def remove(self, name: str) -> None:
         """Remove it if it is there."""
-        with _told(f"cannot remove {self.root / name}"):
-            (self.root / name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot remove {self.root / name}"):
+            (self.root / name).unlink()
 
     def rename(self, name: str, new: str) -> None:
         """Give it another name if it is there."""
@@ -152,6 +148,8 @@ def _told(what: str) -> Any:
         yield
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(f"{what}: {error.strerror}") from error
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{what}: {reason}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.data.bundle import Bundle
 from core.events import Diverged
 from core.state import dump, load
 from core.trainer import Trainer
+from orchestration.files import StoreError
 from orchestration.history import history_row
 from orchestration.store import Entry, Store
 from sweeps.stages import Segment
@@ -52,6 +54,8 @@ def run_cell(
     trainer = Trainer(cell, bundle, device)
     if found is not None:
         trainer.restore(load(found[1]))
+        if any((segment.stage, segment.last) == (found[0].stage, found[0].epoch) for segment in chain):
+            store.keep(found[0])
     for segment in chain:
         if segment.last > trainer.epoch:
             resumes = entry is not None and entry.stage == segment.stage and entry.epoch >= segment.first
@@ -75,16 +79,18 @@ def _run_segment(
         events = list(trainer.events(until=epoch))
         rows.append(history_row(events))
         diverged = isinstance(events[-1], Diverged)
-        due = epoch == segment.last or diverged or time.monotonic() - written >= checkpoint_seconds
+        ends = diverged or epoch == segment.last
+        due = ends or time.monotonic() - written >= checkpoint_seconds
         if due:
-            store.put(segment.stage, rows, dump(trainer.state()), diverged=diverged)
+            store.put(segment.stage, rows, dump(trainer.state()), diverged=diverged, kept=ends)
             own = store.retain(segment.stage, [*own, epoch])
             written = time.monotonic()
         try:
             yield Progress(rows[-1], due, diverged or epoch == epochs, diverged)
         except GeneratorExit:
             if not due:
-                store.put(segment.stage, rows, dump(trainer.state()))
+                with suppress(StoreError):  # what cannot be kept is trained again
+                    store.put(segment.stage, rows, dump(trainer.state()))
             raise
         if diverged:
             return

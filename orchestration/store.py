@@ -41,6 +41,8 @@ class Entry:
     rows: tuple[Row, ...]
     diverged: bool
     state_digest: str
+    kept: bool = False
+    """Whether a segment of some sweep ends here; a sweep that only passes by does not drop it."""
 
 
 class Store:
@@ -48,25 +50,35 @@ class Store:
 
     def __init__(self, place: str | Path) -> None:
         self.files = open_files(place)
+        self._unwritten: dict[str, dict[str, Any]] = {}
 
     @property
     def place(self) -> str:
         """The folder or URL."""
         return self.files.place
 
-    def put(self, stage: str, rows: Sequence[Row], state: bytes, *, diverged: bool = False) -> Entry:
-        """Add the checkpoint after the last of ``rows``.
+    def put(
+        self, stage: str, rows: Sequence[Row], state: bytes, *, diverged: bool = False, kept: bool = False
+    ) -> Entry:
+        """Add the checkpoint after the last of ``rows``; ``kept``: a segment ends there.
 
         Raises ``StoreError`` when the place cannot be written; what was there before stays.
         """
         first, epoch = int(rows[0]["epoch"]), int(rows[-1]["epoch"])
-        entry = Entry(stage, first, epoch, tuple(rows), diverged, hashlib.sha256(state).hexdigest())
+        entry = Entry(stage, first, epoch, tuple(rows), diverged, hashlib.sha256(state).hexdigest(), kept)
         there = self.entry(stage, epoch)
         if there is not None and there.state_digest == entry.state_digest and self.state(there) is not None:
-            return there  # another worker on the same trunk was first; its recorded times stay
+            return self.keep(there) if kept else there  # another worker was first; its recorded times stay
         self.files.write(_name(stage, epoch, "state"), state)
         self.files.write(_name(stage, epoch, "json"), _encode(entry))
         return entry
+
+    def keep(self, entry: Entry) -> Entry:
+        """Keep an entry from whoever only passes by: a segment ends there."""
+        kept = replace(entry, kept=True)
+        if kept != entry:
+            self.files.write(_name(entry.stage, entry.epoch, "json"), _encode(kept))
+        return kept
 
     def entry(self, stage: str, epoch: int) -> Entry | None:
         """The entry after an epoch; ``None`` when there is none, or a damaged one (which is set aside)."""
@@ -98,9 +110,11 @@ class Store:
         return None
 
     def retain(self, stage: str, epochs: Sequence[int]) -> list[int]:
-        """Drop the checkpoints after these epochs but the newest ``KEEP``, which are returned."""
+        """Drop the checkpoints after these epochs but the newest ``KEEP``, which are returned, and those kept."""
         for epoch in epochs[:-KEEP]:
-            self.drop(stage, epoch)
+            entry = self.entry(stage, epoch)
+            if entry is not None and not entry.kept:
+                self.drop(stage, epoch)
         return list(epochs[-KEEP:])
 
     def drop(self, stage: str, epoch: int) -> None:
@@ -118,27 +132,39 @@ class Store:
         return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[0].isdigit())
 
     def fail(self, cell_id: str, reason: str, detail: str, *, stopped: bool = False) -> None:
-        """Record why a cell failed, or was stopped; where the store itself fails, only the log says so."""
+        """Record why a cell failed, or was stopped; where the store itself fails, this object alone knows it."""
         status = "stopped" if stopped else "failed"
         record = {"cell_id": cell_id, "status": status, "reason": reason, "detail": detail, "time": time.time()}
+        self._unwritten.pop(cell_id, None)
         try:
             self.files.write(_failure(cell_id), json.dumps(record, indent=1).encode())
         except StoreError as error:
+            self._unwritten[cell_id] = record
             log.error("cell %s failed (%s), and that could not be recorded: %s", cell_id, reason, error)
 
     def forget_failure(self, cell_id: str) -> None:
-        """The cell is tried again."""
-        self.files.remove(_failure(cell_id))
+        """The cell is tried again. A record that cannot be removed says nothing once the cell is finished."""
+        self._unwritten.pop(cell_id, None)
+        try:
+            self.files.remove(_failure(cell_id))
+        except StoreError as error:
+            log.warning("%s", error)
 
     def failure(self, cell_id: str) -> str | None:
         """Why the cell failed or was stopped the last time it ran; ``None`` when it did neither."""
         return self._record(cell_id).get("reason")
 
+    def detail(self, cell_id: str) -> str:
+        """The traceback of its failure, if there is one."""
+        return str(self._record(cell_id).get("detail", ""))
+
     def stopped(self, cell_id: str) -> bool:
         """Whether the cell was stopped early, and not by an error."""
         return self._record(cell_id).get("status") == "stopped"
 
-    def _record(self, cell_id: str) -> dict[str, str]:
+    def _record(self, cell_id: str) -> dict[str, Any]:
+        if cell_id in self._unwritten:
+            return self._unwritten[cell_id]
         try:
             return dict(json.loads(self.files.read(_failure(cell_id))))
         except FileNotFoundError:

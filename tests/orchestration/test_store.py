@@ -105,3 +105,31 @@ def test_failures_are_kept_until_forgotten(tmp_path: Path) -> None:
     store.forget_failure("abc")
     store.forget_failure("abc")
     assert store.failure("abc") is None
+
+
+def test_a_failure_that_the_store_cannot_take_is_known_until_the_end(tmp_path: Path) -> None:
+    (tmp_path / "failures").write_text("in the way")
+    store = Store(tmp_path)
+    store.fail("abc", "ValueError: no", "traceback")
+    assert (store.failure("abc"), store.detail("abc"), store.stopped("abc")) == ("ValueError: no", "traceback", False)
+    assert Store(tmp_path).failure("abc") is None
+    store.forget_failure("abc")
+    assert store.failure("abc") is None
+
+
+def test_a_place_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "segments").symlink_to("segments")
+    with pytest.raises(StoreError, match=r"cannot read .*00001\.json: Too many levels of symbolic links"):
+        Store(tmp_path).entry(STAGE, 1)
+    with pytest.raises(StoreError, match="cannot list"):
+        Store(tmp_path).epochs(STAGE)
+
+
+def test_only_what_no_segment_ends_in_is_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for epoch in (1, 2, 3, 4):
+        store.put(STAGE, rows(epoch), f"state {epoch}".encode(), kept=epoch == 1)
+    again = store.put(STAGE, [{**row, "seconds": 9} for row in rows(2)], b"state 2", kept=True)
+    assert (list(again.rows), again.kept) == (rows(2), True)
+    assert store.retain(STAGE, [1, 2, 3, 4, 5]) == [4, 5]
+    assert store.epochs(STAGE) == [1, 2, 4]
