@@ -9,9 +9,8 @@ import getpass
 import logging
 import os
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Status = Literal["RUNNING", "FINISHED", "FAILED"]
 
-METRICS_PER_CALL = 1000
+EPOCHS_PER_CALL = 40
+"""A call takes 1 000 metrics and is written whole or not at all: what an epoch has of one metric, it has of all."""
 RUNS_PER_PAGE = 1000
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,6 +54,8 @@ METRICS = {
     "time/prune": "seconds_prune",
 }
 """MLflow metric per epoch to the history row's field."""
+ALWAYS = "coreset/size"
+"""A metric that every epoch has."""
 LEDGERS = ("dense", "sparse", "selection", "relative", "paper")
 """``flops/<name>``: the cell's cost so far, cumulated over its epochs."""
 FILES = ("report.html", "runs.parquet", "history.parquet", "sweep.yaml", "plan.json", "figures")
@@ -81,9 +83,10 @@ class Sink:
         source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
         self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.devices)}
         known = list(self._runs())
-        keys = {cell_id: chain[-1].stage for cell_id, chain in sweep.chains.items()}
+        keys = {cell_id: segments[-1].stage for cell_id, segments in sweep.chains.items()}
         self._runs_by_cell: dict[str, str] = {}
         self._status: dict[str, str] = {}
+        self._bare = {str(run.info.run_id) for run in known if not run.data.params}
         for run in known:
             cell_id = run.data.tags.get("cell_id", "")
             if run.data.tags.get("stage_key") == keys.get(cell_id, ""):
@@ -102,23 +105,23 @@ class Sink:
         """Bring the cell's run up to the store: parameters once, then every row that was not written yet."""
         rows = rows_so_far(self._sweep.chains[cell.cell_id], self._sweep.store)
         run_id, params = self._child(cell, rows)
-        metrics = list(self._metrics(cell, rows, after=self._logged.get(cell.cell_id, 0)))
-        for place, some in enumerate(_chunks(metrics, METRICS_PER_CALL) if metrics else [[]]):
-            self._client.log_batch(run_id, metrics=some, params=() if place else params)
+        epochs = self._metrics(cell, rows, after=self._written(cell, run_id))
+        for place, some in enumerate(list(_chunks(epochs, EPOCHS_PER_CALL)) or [[]]):
+            self._client.log_batch(run_id, metrics=list(chain.from_iterable(some)), params=() if place else params)
+        self._bare.discard(run_id)
         self._logged[cell.cell_id] = int(rows[-1]["epoch"]) if rows else 0
         self._explain(run_id, self._sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
         if status != "RUNNING":
-            self._client.set_terminated(run_id, status, end_time=_milliseconds(rows[-1]) if rows else None)
+            self._client.set_terminated(run_id, status, end_time=_milliseconds(rows)[-1] if rows else None)
         elif self._status[cell.cell_id] != status:
             self._client.update_run(run_id, status=status)
         self._status[cell.cell_id] = status
 
-    def close(self, headline: Mapping[str, float]) -> None:
-        """Write the sweep's headline, figures, tables and report to the parent run."""
+    def close(self, headline: Mapping[str, float], when: float) -> None:
+        """Write the sweep's headline, figures, tables and report to the parent run; ``when``: Unix time of the end."""
         from mlflow.entities import Metric
 
-        now = _now()
-        metrics = [Metric(name, value, now, 0) for name, value in headline.items()]
+        metrics = [Metric(name, value, round(1000 * when), 0) for name, value in headline.items()]
         self._client.log_batch(self._parent, metrics=metrics)
         for name in FILES:
             path = self._sweep.folder / name
@@ -166,15 +169,27 @@ class Sink:
     def _child(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Param]]:
         """The cell's run, and the parameters that it still lacks."""
         known = self._runs_by_cell.get(cell.cell_id)
-        if known is not None:
+        if known is not None and known not in self._bare:
             return known, ()
-        start = _milliseconds(rows[0]) - round(1000 * rows[0]["seconds"]) if rows else None
+        run_id = known or self._new_child(cell, rows)
+        self._log_data(run_id, cell)
+        return run_id, _params(cell)
+
+    def _new_child(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> str:
+        start = _milliseconds(rows)[0] - round(1000 * rows[0]["seconds"]) if rows else None
         key = self._sweep.chains[cell.cell_id][-1].stage  # other data, versions or threads: another run
         tags = {"cell_id": cell.cell_id, "stage_key": key, "mlflow.parentRunId": self._parent}
         run_id = self._new_run(label(cell.config), tags, start)
-        self._log_data(run_id, cell)
         self._runs_by_cell[cell.cell_id], self._status[cell.cell_id] = run_id, "RUNNING"
-        return run_id, _params(cell)
+        self._logged[cell.cell_id] = 0
+        return run_id
+
+    def _written(self, cell: Cell, run_id: str) -> int:
+        """The last epoch that the run has. An epoch trained again after a loss has other times and would be doubled."""
+        if cell.cell_id not in self._logged:
+            points = self._client.get_metric_history(run_id, ALWAYS)
+            self._logged[cell.cell_id] = max((point.step for point in points), default=0)
+        return self._logged[cell.cell_id]
 
     def _log_data(self, run_id: str, cell: Cell) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -183,19 +198,19 @@ class Sink:
         data = Dataset(name=source, digest=digest[:36], source_type="code", source=source)
         self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
-    def _metrics(self, cell: Cell, rows: Sequence[Mapping[str, Any]], after: int) -> Iterator[Metric]:
+    def _metrics(self, cell: Cell, rows: Sequence[Mapping[str, Any]], after: int) -> Iterator[list[Metric]]:
+        """The metrics of each epoch later than ``after``."""
         from mlflow.entities import Metric
 
-        for place, row in enumerate(rows):
+        for place, (row, moment) in enumerate(zip(rows, _milliseconds(rows), strict=True)):
             if row["epoch"] <= after:
                 continue
             values = {metric: row[field] for metric, field in METRICS.items()}
             values["coreset/turnover"] = row["samples_added"] / row["coreset_size"] if row["switch"] else None
             spent = costs(cell.config, rows[: place + 1])
             values |= {f"flops/{name}": spent[f"flops_{name}"] for name in LEDGERS}
-            for name, value in values.items():
-                if value is not None:
-                    yield Metric(name, float(value), _milliseconds(row), int(row["epoch"]))
+            known = {name: float(value) for name, value in values.items() if value is not None}
+            yield [Metric(name, value, moment, int(row["epoch"])) for name, value in known.items()]
 
     def _log_patch(self) -> None:
         difference = patch()
@@ -232,9 +247,6 @@ def _do_not_sync(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")
 
 
-def _milliseconds(row: Mapping[str, Any]) -> int:
-    return round(1000 * float(row["time"]))
-
-
-def _now() -> int:
-    return round(1000 * time.time())
+def _milliseconds(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """When each epoch ended. MLflow orders by time: where a clock was set back, or a node's lags, it stands still."""
+    return list(accumulate((round(1000 * float(row["time"])) for row in rows), max))

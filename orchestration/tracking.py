@@ -32,6 +32,8 @@ class Tracker:
         self._headline: Mapping[str, float] | None = None
         self._deadline = float("inf")
         self._sink: Sink | None = None
+        self._ended = 0.0
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="mlflow-sink", daemon=True)
         self.error: str | None = None
         """What MLflow last said when it could not be written; ``None`` once it can."""
@@ -69,7 +71,7 @@ class Tracker:
         ``patience``: seconds to go on trying while the server is away.
         """
         with self._changed:
-            self._headline = dict(headline)
+            self._headline, self._ended = dict(headline), time.time()
             self._deadline = time.monotonic() + patience
             self._changed.notify()
         while self._thread.is_alive() and (self.error is None or time.monotonic() < self._deadline):
@@ -92,8 +94,6 @@ class Tracker:
                 self._sink = None  # what it knew may be gone: a run deleted by hand, another server's answer
                 log.warning("MLflow at %s cannot be written (%s); trying again", self._uri, self.error)
                 time.sleep(RETRY_SECONDS)
-        if self._headline is not None and not self._waiting and self._sink is not None:
-            self._finish(self._sink, self._headline)
 
     def _more(self) -> bool:
         """Wait for something to write. False when the sweep is over and all is written, or patience has run out."""
@@ -101,15 +101,22 @@ class Tracker:
             while not self._waiting and self._headline is None:
                 self._changed.wait()
             gave_up = self.error is not None and time.monotonic() >= self._deadline
-            return not gave_up and (bool(self._waiting) or self._sink is None)
+            return not gave_up and not self._closed
 
     def _write_one(self) -> None:
+        """Connect, or write one cell, or at last the sweep's headline."""
+        with self._changed:
+            cell_id, status = next(iter(self._waiting.items()), ("", None))
         if self._sink is None:
             self._sink = self._connect()
-            return
-        with self._changed:
-            cell_id, status = next(iter(self._waiting.items()))
-        self._sink.write(self._cells[cell_id], status)
+        elif status is None:
+            self._sink.close(self._headline or {}, self._ended)
+            self._closed = True
+        else:
+            self._sink.write(self._cells[cell_id], status)
+            self._wrote(cell_id, status)
+
+    def _wrote(self, cell_id: str, status: Status) -> None:
         with self._changed:
             if self._waiting.get(cell_id) == status:
                 del self._waiting[cell_id]
@@ -128,9 +135,3 @@ class Tracker:
                 if self._waiting.get(cell_id) == "FINISHED":
                     del self._waiting[cell_id]
         return sink
-
-    def _finish(self, sink: Sink, headline: Mapping[str, float]) -> None:
-        try:
-            sink.close(headline)
-        except Exception as error:
-            self.error = " ".join(str(error).split())[:300]

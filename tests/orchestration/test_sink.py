@@ -1,11 +1,12 @@
 """The MLflow client against a real local database."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from orchestration.sink import Sink, TrackingError
+from orchestration.sink import Sink, TrackingError, _milliseconds
 from orchestration.sweep import Sweep
 from orchestration.tracking import Tracker
 from tests.orchestration.grids import run, tiny
@@ -62,3 +63,44 @@ def test_a_deleted_experiment_is_one_sentence_with_the_way_out(sweep: Sweep, tmp
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(TrackingError, match=r"tiny is deleted there; restore it \(mlflow experiments restore --exp"):
         Sink(sweep, uri)
+
+
+def test_an_epoch_that_was_lost_and_trained_again_is_one_point(sweep: Sweep, tmp_path: Path) -> None:
+    uri, cell = f"sqlite:///{tmp_path}/m.db", sweep.cells.cells[0]
+    sink = Sink(sweep, uri)
+    sink.write(cell, "RUNNING")
+    for segment in sweep.chains[cell.cell_id]:
+        for epoch in sweep.store.epochs(segment.stage):
+            sweep.store.drop(segment.stage, epoch)
+    again = run(tiny(tmp_path, overrides_of_one_cell()))
+    Sink(again, uri).write(cell, "FINISHED")
+    points = MlflowClient(uri).get_metric_history(sink._runs_by_cell[cell.cell_id], "time/train")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_whose_parameters_were_lost_on_the_way_gets_them(sweep: Sweep, tmp_path: Path) -> None:
+    uri, cell = f"sqlite:///{tmp_path}/m.db", sweep.cells.cells[0]
+    Sink(sweep, uri)._new_child(cell, [])
+    sink = Sink(sweep, uri)
+    sink.write(cell, "FINISHED")
+    run = MlflowClient(uri).get_run(sink._runs_by_cell[cell.cell_id])
+    assert run.data.params["seed"] == str(cell.config.seed)
+    assert len(run.inputs.dataset_inputs) == 1
+
+
+def test_times_stand_still_where_a_clock_was_set_back(sweep: Sweep, tmp_path: Path) -> None:
+    assert _milliseconds([{"time": 3.0}, {"time": 1.0}, {"time": 4.0}]) == [3000, 3000, 4000]
+
+
+def test_the_figures_are_tried_again_too(sweep: Sweep, tmp_path: Path) -> None:
+    in_the_way = sweep.folder / "artifacts"
+    in_the_way.write_text("no folder")
+    (sweep.folder / "plan.json").write_text("{}")
+    tracker = Tracker(sweep, f"sqlite:///{tmp_path}/m.db")
+    tracker.start()
+    timer = threading.Timer(3.0, in_the_way.unlink)
+    timer.start()
+    assert tracker.close({"cells_finished": 1.0}, patience=60) == 0
+    timer.join()
+    assert tracker.error is None
+    assert list(in_the_way.rglob("plan.json"))
