@@ -79,11 +79,11 @@ class Dispatch:
             self._spent += self._flop.pop(report.cell_id)
             self._end(report)
 
-    def died(self, cell_id: str) -> None:
+    def died(self, cell_id: str, why: str = "the worker process died") -> None:
         """A cell's worker or its node was lost, or the worker was ended because its epoch hung."""
         self._spent += self._flop.pop(cell_id, 0.0)
         self._deaths[cell_id] += 1
-        reason = self.sweep.store.failure(cell_id) or "the worker process died"
+        reason = self.sweep.store.failure(cell_id) or why
         again = self._deaths[cell_id] <= DEATHS
         self._scheduler.released(cell_id, again=again)
         if again:
@@ -109,12 +109,14 @@ class Dispatch:
         if again:
             self._alone.add(cell_id)
             self._observer.retried(cell_id, f"{report.reason}; again on a whole device")
+        elif self.sweep.store.failure(cell_id) != report.reason:  # the worker could not record it: a full store
+            self._fail(cell_id, report.reason, stopped=report.ended == "stopped")
         else:
             self._observer.failed(cell_id, report.reason)
 
     def _can_be_alone(self, cell_id: str) -> bool:
         return 0 < self.sweep.need(self.cells[cell_id].config).gpus < 1
 
-    def _fail(self, cell_id: str, reason: str) -> None:
-        self.sweep.store.fail(cell_id, reason, "")
+    def _fail(self, cell_id: str, reason: str, *, stopped: bool = False) -> None:
+        self.sweep.store.fail(cell_id, reason, self.sweep.store.detail(cell_id), stopped=stopped)
         self._observer.failed(cell_id, reason)

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
 
@@ -39,7 +40,8 @@ def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -
 
     Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
     """
-    for name, value in (ENVIRONMENT | ({"RAY_AUTH_MODE": "token"} if address is None else {})).items():
+    token = {"RAY_AUTH_MODE": "token"} if address is None or _has_token() else {}
+    for name, value in (ENVIRONMENT | token).items():
         os.environ.setdefault(name, value)  # before ray is imported: it reads them once
     from orchestration.tuning import fit
 
@@ -47,6 +49,12 @@ def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -
     scratch = tempfile.TemporaryDirectory(prefix="swast-tune-")
     with _cluster(dispatch.sweep, needs, address) as slots, scratch as folder:
         fit(dispatch, cells, slots, folder)
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token: a head that is started here then asks for it, and one that asks for none takes it."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    return "RAY_AUTH_TOKEN" in os.environ or Path(given).expanduser().is_file()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback, Stopper
@@ -42,11 +43,11 @@ class ForestSearcher(Searcher):
         self._dispatch.told(_report(result))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A cell ended, its worker died, or the sweep is being stopped."""
+        """A cell ended, or the sweep is being stopped; of a lost worker ``Workers`` hears more."""
         cell_id = self._cells.pop(trial_id)
         if error:
-            self._dispatch.died(cell_id)
-        elif result is not None and result.get("ended"):
+            return
+        if result is not None and result.get("ended"):
             self._dispatch.told(_report(result))
         else:
             self._dispatch.returned(cell_id)
@@ -58,8 +59,8 @@ class ForestSearcher(Searcher):
         """Nothing: see ``__getstate__``."""
 
 
-class Starting(Callback):
-    """Tells the dispatch when a worker takes a cell."""
+class Workers(Callback):
+    """Tells the dispatch when a worker takes a cell, and when one is lost."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
@@ -71,6 +72,11 @@ class Starting(Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker took a cell."""
         self._dispatch.started(trial.config["cell_id"])
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A worker was lost, or could not begin."""
+        error = Path(trial.error_file or "")
+        self._dispatch.died(trial.config["cell_id"], why(error.read_text() if error.is_file() else ""))
 
 
 class OnBudget(Stopper):
@@ -90,6 +96,15 @@ class OnBudget(Stopper):
     def stop_all(self) -> bool:
         """Whether the budget is used up."""
         return self._dispatch.exhausted
+
+
+def why(error: str) -> str:
+    """What Ray says of a lost worker, in one line."""
+    if "ray::" in error:  # a traceback from there
+        return f"the worker could not begin: {error.strip().splitlines()[-1]}"
+    if "node running low on memory" in error:
+        return "Ray ended the worker: its node ran low on memory"
+    return "the worker process died"
 
 
 def _report(result: dict[str, Any]) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from orchestration.dispatch import Dispatch
-from orchestration.searcher import ForestSearcher, OnBudget, Starting
+from orchestration.searcher import ForestSearcher, OnBudget, Workers
 from orchestration.sweep import Sweep, source_key
 from orchestration.trainable import CellTrainable, Work, packed
 from sweeps.cells import Cell
@@ -17,6 +18,7 @@ from sweeps.cells import Cell
 
 def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> None:
     """Run the cells on at most ``slots`` actors at once. Ctrl-C and the budget return early."""
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it counts a cell that was tried again as lost
     sweep = dispatch.sweep
     trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells))
     tuner = Tuner(
@@ -27,7 +29,7 @@ def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> 
         run_config=RunConfig(
             name=sweep.spec.name,
             storage_path=scratch,
-            callbacks=[Starting(dispatch)],
+            callbacks=[Workers(dispatch)],
             stop=OnBudget(dispatch),
             failure_config=FailureConfig(max_failures=0),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),

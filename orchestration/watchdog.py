@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 GRACE_SECONDS = 30.0
-"""Where even Python's threads stand still, the process is ended this much later, without a word."""
+"""Where even Python's threads stand still, the process is ended at most this much later, without a word."""
 EXIT_CODE = 70
 
 
@@ -38,7 +38,7 @@ class Watchdog:
         self._timer = threading.Timer(self._seconds, self._bite)
         self._timer.daemon = True
         self._timer.start()
-        faulthandler.dump_traceback_later(self._seconds + GRACE_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(self._seconds + min(self._seconds, GRACE_SECONDS), exit=True)
 
     def _cancel(self) -> None:
         if self._timer is not None:
