@@ -10,6 +10,7 @@ from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers, Report
 from orchestration.sweep import Sweep, prepare
+from sweeps.cells import Cell
 from sweeps.plan import make_plan
 from sweeps.spec import parse
 
@@ -71,6 +72,16 @@ def dispatch(sweep: Sweep, observer: Observer = Observers(())) -> Dispatch:  # n
 def run(sweep: Sweep, observer: Observer = Observers(())) -> Sweep:  # noqa: B008 (a frozen value)
     run_inline(dispatch(sweep, observer))
     return sweep
+
+
+def final_state(sweep: Sweep, cell: Cell) -> bytes:
+    """The checkpoint after the cell's last epoch."""
+    last = sweep.chains[cell.cell_id][-1]
+    entry = sweep.store.entry(last.stage, last.last)
+    assert entry is not None
+    state = sweep.store.state(entry)
+    assert state is not None
+    return state
 
 
 def timeless(frame: pd.DataFrame) -> pd.DataFrame:

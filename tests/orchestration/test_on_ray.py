@@ -1,9 +1,7 @@
-"""The command itself on Ray and MLflow, disturbed as a person or a machine would, against the same grid in-process."""
+"""The command itself on Ray and MLflow."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,12 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from orchestration.inline import run_inline
-from orchestration.observer import Observers
-from orchestration.sweep import prepare
-from orchestration.tables import tables
-from sweeps.spec import load
-from tests.orchestration.grids import TINY, timeless
+from tests.orchestration.grids import TINY
 
 PATIENCE = 240
 
@@ -41,23 +34,6 @@ def grid(tmp_path: Path) -> Path:
     return path
 
 
-def in_process(grid: Path, output: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    sweep = prepare(load(grid), output)
-    run_inline(sweep, sweep.to_do(), Observers(()))
-    return tables(sweep)
-
-
-def assert_same_results(grid: Path, disturbed: Path, tmp_path: Path) -> None:
-    for ours, theirs in zip(
-        tables(prepare(load(grid), disturbed)), in_process(grid, tmp_path / "in-process"), strict=True
-    ):
-        pd.testing.assert_frame_equal(timeless(ours), timeless(theirs))
-
-
-def states(output: Path) -> int:
-    return len(list(output.rglob("*.state")))
-
-
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -69,46 +45,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any]) ->
 def listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
-
-
-def descendants(pid: int) -> Iterator[int]:
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield int(child)
-        yield from descendants(int(child))
-
-
-def workers(pid: int) -> list[int]:
-    """Trial processes among the descendants of ``pid``."""
-    found = []
-    for child in descendants(pid):
-        try:
-            title = Path(f"/proc/{child}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if title.startswith(b"ray::") and b"Trainable" in title:
-            found.append(child)
-    return found
-
-
-def test_ctrl_c_a_killed_worker_and_the_same_again(grid: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    command = swast("run", grid, "--output", output, "--tracking-uri", "none")
-
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    wait_until(lambda: states(output) > 2, process)
-    process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, told
-    assert "nothing is lost. To go on: swast run" in " ".join(told.split())
-
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    before = states(output)
-    wait_until(lambda: states(output) > before + 2 and bool(workers(process.pid)), process)
-    os.kill(workers(process.pid)[0], signal.SIGKILL)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
-    assert "the worker process died" in told
-    assert_same_results(grid, output, tmp_path)
 
 
 def test_mlflow_is_laid_out_as_a_person_browses_it_and_never_doubled(grid: Path, tmp_path: Path) -> None:
