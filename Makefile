@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENV := .venv/.installed
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart test check cluster-test bench bench-engine clean
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -17,6 +17,10 @@ quickstart: $(ENV)  ## install, run the quickstart grid on real data, draw the h
 test: $(ENV)  ## the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
+cluster-test: $(ENV)  ## a sweep over two Ray nodes, MLflow on PostgreSQL and S3, all on loopback (PostgreSQL must be installed)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster]'
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
+
 check: $(ENV)  ## lint, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -25,6 +29,9 @@ check: $(ENV)  ## lint, types, import layers
 
 bench: $(ENV)  ## trainer throughput against a bare PyTorch loop
 	$(BIN)/python tests/bench/throughput.py
+
+bench-engine: $(ENV)  ## sweeps against the script one would write without us, overhead, scale (more than an hour)
+	$(BIN)/python tests/bench/engine.py $(ARGS)
 
 clean:  ## remove the environment and caches; sweeps in outputs/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info
