@@ -18,6 +18,7 @@ from orchestration import submit as submission
 from orchestration.errors import UsageError
 from orchestration.files import StoreError
 from orchestration.launch import ClusterError
+from orchestration.redaction import without_secrets
 from orchestration.sweep import SweepBusyError
 from sweeps.spec import SpecError, load
 
@@ -184,5 +185,5 @@ def main() -> None:
     try:
         app()
     except EXPECTED as error:
-        sys.stderr.write(f"swast: {error}\n")
+        sys.stderr.write(f"swast: {without_secrets(str(error))}\n")
         sys.exit(2)

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestration.redaction import without_secrets
+
 
 class StoreError(OSError):
     """A place cannot be written or read: one sentence that says where and why."""
@@ -45,7 +47,7 @@ class Files(Protocol):
 def open_files(place: str | Path) -> Files:
     """The files below a folder, or below a URL that fsspec knows.
 
-    Raises ``StoreError`` for a URL whose protocol is not installed.
+    Raises ``StoreError`` for a URL whose protocol is not installed, and for one that holds keys.
     """
     text = os.fspath(place)
     protocol, marker, rest = text.partition("://")
@@ -100,8 +102,11 @@ class RemoteFiles:
     def __init__(self, url: str) -> None:
         import fsspec
 
-        protocol, _, rest = url.partition("://")
-        self.place, self.locator = f"{protocol}://{rest.rpartition('@')[2]}", url
+        self.place = without_secrets(url)
+        if self.place != url:  # fsspec would take them for a part of the name
+            way = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what its protocol reads) on every node instead"
+            raise StoreError(f"{self.place}: keys in a store's address are not read; {way}")
+        protocol, self.locator = url.partition("://")[0], url
         with _told(f"cannot open {self.place}"):
             options = {"use_listings_cache": False, "skip_instance_cache": True}
             self._fs: Any = fsspec.filesystem(protocol, **options)
@@ -152,7 +157,7 @@ def _told(what: str) -> Any:
         raise FileNotFoundError(f"{what}: {error.strerror}") from error
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise StoreError(f"{what}: {reason}") from error
+        raise StoreError(f"{what}: {without_secrets(reason)}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -25,7 +25,13 @@ ENVIRONMENT = {
     "TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
-
+LOCAL = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there, Ray is on 127.0.0.1 then, and not on every interface
+}
+JOINING = {
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # attempts, each a line of Ray's; it would offer a refused token 20 times
+}
 
 CONNECT_SECONDS = 10.0
 PROBE = ".probe"
@@ -40,15 +46,20 @@ def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -
 
     Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
     """
-    token = {"RAY_AUTH_MODE": "token"} if address is None or _has_token() else {}
-    for name, value in (ENVIRONMENT | token).items():
-        os.environ.setdefault(name, value)  # before ray is imported: it reads them once
+    set_environment(joining=address is not None)
     from orchestration.tuning import fit
 
     needs = {dispatch.sweep.need(cell.config) for cell in cells}
     scratch = tempfile.TemporaryDirectory(prefix="swast-tune-")
     with _cluster(dispatch.sweep, needs, address) as slots, scratch as folder:
         fit(dispatch, cells, slots, folder)
+
+
+def set_environment(*, joining: bool) -> None:
+    """What Ray is told by environment variables, where the user did not: before it is imported, as it reads them once."""
+    cluster = JOINING | ({"RAY_AUTH_MODE": "token"} if _has_token() else {})
+    for name, value in (ENVIRONMENT | (cluster if joining else LOCAL)).items():
+        os.environ.setdefault(name, value)
 
 
 def _has_token() -> bool:
@@ -62,22 +73,7 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[in
     """A connection to Ray; how many cells may run at once."""
     import ray
 
-    # Without "local", Ray would join whatever cluster was last started on this machine.
-    options: dict[str, Any] = {
-        "address": "local",
-        "logging_level": logging.ERROR,
-        "log_to_driver": False,
-        "include_dashboard": False,
-    }
-    if address is not None:
-        _check_address(address)
-        options = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
-        options["runtime_env"] = {"py_modules": [str(folder) for folder in our_packages()]}
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = "a local Ray" if address is None else f"the Ray cluster at {address}"
-        raise ClusterError(f"cannot start or reach {where}: {error}; --inline runs without Ray") from error
+    _connect(address)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         _check_store(sweep, [node["NodeID"] for node in nodes], everywhere=address is not None)
@@ -87,6 +83,27 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[in
         yield min(most, sweep.spec.resources.max_concurrent or most)
     finally:
         ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    """Raises ``ClusterError`` when Ray does not start, does not answer or does not let us in."""
+    import ray
+    from ray.exceptions import RayError
+
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:  # without "local", Ray would join whatever cluster was last started on this machine
+        options |= {"address": "local", "include_dashboard": False}
+        where, hint = "start a local Ray", ";"
+    else:
+        _check_address(address)
+        options |= {"address": address, "runtime_env": {"py_modules": [str(folder) for folder in our_packages()]}}
+        where = f"join the Ray cluster at {address}"
+        hint = "; are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ClusterError(f"cannot {where}: {reason}{hint} --inline runs without Ray") from error
 
 
 def _check_resources(needs: Set[Need], nodes: Sequence[dict[str, float]]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from orchestration.redaction import without_secrets
+
 STYLES = {"failed": "red", "warning": "yellow", "note": "yellow", "ok": "green", "BAD": "red"}
 
 
 def say(console: Console, text: str, label: str = "") -> None:
     """Print one line, after a coloured label if there is one."""
-    parts = [(label, STYLES.get(label, "bold")), " ", text] if label else [text]
+    told = without_secrets(text)
+    parts = [(label, STYLES.get(label, "bold")), " ", told] if label else [told]
     console.print(Text.assemble(*parts), soft_wrap=True)

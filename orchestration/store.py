@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.files import StoreError, open_files
+from orchestration.redaction import without_secrets
 
 KEEP = 2
 """Checkpoints kept on the way through a segment: the newest, and one to fall back on."""
@@ -134,7 +135,8 @@ class Store:
     def fail(self, cell_id: str, reason: str, detail: str, *, stopped: bool = False) -> None:
         """Record why a cell failed, or was stopped; where the store itself fails, this object alone knows it."""
         status = "stopped" if stopped else "failed"
-        record = {"cell_id": cell_id, "status": status, "reason": reason, "detail": detail, "time": time.time()}
+        told = {"reason": without_secrets(reason), "detail": without_secrets(detail)}
+        record = {"cell_id": cell_id, "status": status, **told, "time": time.time()}
         self._unwritten.pop(cell_id, None)
         try:
             self.files.write(_failure(cell_id), json.dumps(record, indent=1).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import shutil
 import tempfile
@@ -14,7 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from orchestration.errors import UsageError
-from orchestration.launch import ENVIRONMENT, ClusterError, our_packages
+from orchestration.launch import ENVIRONMENT, ClusterError, our_packages, set_environment
+from orchestration.redaction import without_secrets
 from orchestration.speech import say
 
 COMMAND = "from orchestration.cli import main; main()"
@@ -32,6 +34,14 @@ class Submission:
         """The command of the job, in a folder that holds the grid file and our packages."""
         return shlex.join(["python", "-c", COMMAND, "run", self.file.name, "--address", "auto", *self.options])
 
+    def check(self) -> None:
+        """Raises ``UsageError`` when an address in the options holds a password: a job's command is for all to see."""
+        for option in self.options:
+            if option != without_secrets(option):
+                why = f"{without_secrets(option)} was given with a password, which the job's description would show"
+                way = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where Ray is started instead"
+                raise UsageError(f"{why}; {way}")
+
     def collect(self, folder: Path) -> None:
         """Copy the grid file and our packages into a folder."""
         shutil.copy(self.file, folder / self.file.name)
@@ -47,6 +57,7 @@ def submit(submission: Submission, address: str, console: Console, *, follow: bo
     """
     if not submission.file.is_file():
         raise UsageError(f"{submission.file}: there is no such grid file")
+    submission.check()
     client = _connect(address)
     with tempfile.TemporaryDirectory(prefix="swast-job-") as folder:
         submission.collect(Path(folder))
@@ -65,14 +76,17 @@ def submit(submission: Submission, address: str, console: Console, *, follow: bo
 
 
 def _connect(address: str) -> Any:
+    set_environment(joining=True)
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
     except Exception as error:  # its own errors share no class
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(". ")[0]
         hint = "is the dashboard on, as ray[default] brings it, and RAY_AUTH_TOKEN the cluster's?"
         raise ClusterError(f"no Ray job server answers at {address} ({reason}); {hint}") from error
+    logging.getLogger("ray").setLevel(logging.WARNING)  # the client sets it to tell of every package it uploads
+    return client
 
 
 async def _follow(client: Any, job: str, console: Console) -> None:

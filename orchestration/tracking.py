@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 
 from orchestration.observer import Report
+from orchestration.redaction import without_secrets
 from orchestration.sink import Sink, Status
 from orchestration.sweep import Sweep
 
@@ -89,10 +90,13 @@ class Tracker:
                 self._write_one()
                 self.error = None
             except Exception as error:
-                self.error = " ".join(str(error).split())[:300]
+                known, self.error = self.error, _reason(error)
                 self._postpone()
                 self._sink = None  # what it knew may be gone: a run deleted by hand, another server's answer
-                log.warning("MLflow at %s cannot be written (%s); trying again", self._uri, self.error)
+                if self.error != known:
+                    log.warning(
+                        "MLflow at %s cannot be written (%s); trying again", without_secrets(self._uri), self.error
+                    )
                 time.sleep(RETRY_SECONDS)
 
     def _more(self) -> bool:
@@ -135,3 +139,7 @@ class Tracker:
                 if self._waiting.get(cell_id) == "FINISHED":
                     del self._waiting[cell_id]
         return sink
+
+
+def _reason(error: Exception) -> str:
+    return without_secrets(" ".join(str(error).split()))[:300]

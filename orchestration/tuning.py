@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.execution import class_cache
 
 from orchestration.dispatch import Dispatch
 from orchestration.searcher import ForestSearcher, OnBudget, Workers
@@ -15,11 +16,15 @@ from orchestration.sweep import Sweep, source_key
 from orchestration.trainable import CellTrainable, Work, packed
 from sweeps.cells import Cell
 
+SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""What Tune would copy from our environment into the trials', by way of Ray's logs. Nodes have their own."""
+
 
 def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> None:
     """Run the cells on at most ``slots`` actors at once. Ctrl-C and the budget return early."""
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it counts a cell that was tried again as lost
     sweep = dispatch.sweep
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
     trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells))
     tuner = Tuner(
         tune.with_resources(trainable, _needs(dispatch)),
