@@ -56,7 +56,7 @@ def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -
 
 
 def set_environment(*, joining: bool) -> None:
-    """What Ray is told by environment variables, where the user did not: before it is imported, as it reads them once."""
+    """Tell Ray what the user did not, before it is imported: it reads its variables once."""
     cluster = JOINING | ({"RAY_AUTH_MODE": "token"} if _has_token() else {})
     for name, value in (ENVIRONMENT | (cluster if joining else LOCAL)).items():
         os.environ.setdefault(name, value)
