@@ -77,35 +77,54 @@ class Outcome:
         return None if self.span.bare is None else self.span.seconds * cores / self.span.bare
 
 
-def run(kind: str, grid: Path, folder: Path, seeds: Sequence[int]) -> Outcome:
+@dataclass(frozen=True)
+class Study:
+    """A grid file, what is said over it by ``--set``, and its seeds where not the file's own."""
+
+    grid: Path
+    settings: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def overrides(self) -> tuple[str, ...]:
+        """All that ``--set`` is given."""
+        return (*self.settings, *seeded(self.seeds))
+
+    def command(self, folder: Path) -> list[str]:
+        """``swast run`` of it."""
+        return [*SWAST, "run", str(self.grid), f"--output={folder}", *(f"--set={each}" for each in self.overrides())]
+
+
+def seeded(seeds: Sequence[int]) -> tuple[str, ...]:
+    """The override for these seeds; none for a grid's own."""
+    return (f"axes.seed={list(seeds)}",) if seeds else ()
+
+
+def run(kind: str, study: Study, folder: Path) -> Outcome:
     """One sweep in a fresh folder, which is removed again."""
     try:
         if kind == "naive":
-            command = [sys.executable, str(ROOT / "tests/bench/naive_tune.py"), str(grid), "--output", str(folder)]
-            watched = watch([*command, *(["--seeds", *map(str, seeds)] if seeds else [])], folder / "log.txt")
+            command = [sys.executable, str(ROOT / "tests/bench/naive_tune.py"), str(study.grid), f"--output={folder}"]
+            seeds = ["--seeds", *map(str, study.seeds)] if study.seeds else []
+            watched = watch([*command, *seeds], folder / "log.txt")
             return Outcome(watched, span_of_naive(folder), naive(folder))
-        command = [*SWAST, "run", str(grid), "--output", str(folder), *(f"--set={o}" for o in overrides(seeds))]
-        watched = watch([*command, *(["--no-sharing"] if kind == "alone" else [])], folder / "log.txt")
-        return Outcome(watched, span_of_ours(folder / grid.stem), ours(folder / grid.stem))
+        more = ["--no-sharing"] if kind == "alone" else []
+        watched = watch([*study.command(folder), *more], folder / "log.txt")
+        return Outcome(watched, span_of_ours(folder / study.grid.stem), ours(folder / study.grid.stem))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def overrides(seeds: Sequence[int]) -> tuple[str, ...]:
-    """What ``--set`` is given for these seeds; nothing for the grid's own."""
-    return (f"axes.seed={list(seeds)}",) if seeds else ()
-
-
-def compare(grid: Path, options: argparse.Namespace, folder: Path) -> Iterator[str]:
+def compare(name: str, options: argparse.Namespace, folder: Path, *settings: str) -> Iterator[str]:
     """Three sweeps of one grid, taking turns."""
+    study = Study(GRIDS / f"{name}.yaml", settings, tuple(options.seeds))
     found: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
     for number in range(options.rounds):
         turn = list(KINDS)[number % 3 :] + list(KINDS)[: number % 3]
         for kind in turn:
-            found[kind].append(run(kind, grid, folder / f"{kind}-{number}", options.seeds))
+            found[kind].append(run(kind, study, folder / f"{kind}-{number}"))
     yield from times(found)
     yield ""
-    yield from ratios(found, planned(grid, options.seeds, folder))
+    yield from ratios(found, planned(study, folder))
     yield ""
     yield from accuracies(found)
 
@@ -141,10 +160,10 @@ def ratios(found: dict[str, list[Outcome]], plan: Plan) -> Iterator[str]:
     yield f"Foretold by the plan, (3) than (2): {told}."
 
 
-def planned(grid: Path, seeds: Sequence[int], folder: Path) -> Plan:
-    """The grid's plan, at the pace of a sweep that ran here for the purpose."""
-    spec = load(grid, overrides(seeds))
-    watch([*SWAST, "run", str(grid), f"--output={folder}", *(f"--set={o}" for o in overrides(seeds))], folder / "log")
+def planned(study: Study, folder: Path) -> Plan:
+    """The study's plan, at the pace of a sweep that runs here for the purpose."""
+    spec = load(study.grid, study.overrides())
+    watch(study.command(folder), folder / "log.txt")
     sweep = prepare(spec, folder)
     plan = make_plan(spec, chains=sweep.chains)
     return replace(plan, pace=pace(sweep, plan))
@@ -214,7 +233,7 @@ def plan_seconds(seeds: int, rounds: int) -> tuple[int, list[float]]:
     make_plan(load(GRIDS / "bench.yaml"))  # torch is loaded once, by whatever comes first
     for _ in range(rounds):
         started = time.perf_counter()
-        plan = make_plan(load(GRIDS / "bench.yaml", overrides(range(seeds))))
+        plan = make_plan(load(GRIDS / "bench.yaml", seeded(range(seeds))))
         plan.rows()
         seconds.append(time.perf_counter() - started)
     return len(plan.cells), seconds
@@ -241,7 +260,7 @@ def plot(ran: dict[int, float], plans: dict[int, list[float]], path: Path) -> No
 
 def tables(options: argparse.Namespace, folder: Path) -> Iterator[str]:
     """The fold of a large store, filled with the rows of one real cell, to the two tables."""
-    spec = load(GRIDS / "bench.yaml", overrides(range(TABLE_SEEDS)))
+    spec = load(GRIDS / "bench.yaml", seeded(range(TABLE_SEEDS)))
     filled = prepare(spec, folder)
     rows = rows_of(filled.cells.cells[0].config, filled.bundles.values())
     for segment in {segment for chain in filled.chains.values() for segment in chain}:
@@ -283,8 +302,8 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace, Path], Iterator[str]]] = {
-    "bench": lambda options, folder: compare(GRIDS / "bench.yaml", options, folder),
-    "sharing": lambda options, folder: compare(GRIDS / "bench-sharing.yaml", options, folder),
+    "bench": lambda options, folder: compare("bench", options, folder),
+    "sharing": lambda options, folder: compare("bench-sharing", options, folder, "baselines=false"),
     "sizes": sizes,
     "tables": tables,
 }
