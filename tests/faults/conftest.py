@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,12 @@ from tests.faults.cluster import Cluster
 from tests.faults.machine import Command, Faults, sweep_of
 from tests.orchestration.grids import TINY, run
 
-PORT = 6410
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +68,8 @@ def swast(faults: Faults, tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
 @pytest.fixture(scope="session")
 def _cluster(_faults: Faults) -> Iterator[Cluster]:
-    place = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # the paths of Ray's sockets may have 107 characters
-    cluster = Cluster(folder, PORT + place, _faults.environment())
+    cluster = Cluster(folder, free_port(), _faults.environment())
     yield cluster
     cluster.end()
     shutil.rmtree(folder, ignore_errors=True)
