@@ -7,6 +7,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
+
+from orchestration.searcher import why
 from orchestration.sweep import Sweep
 from orchestration.tables import write_tables
 from tests.faults.cluster import Cluster
@@ -14,6 +17,15 @@ from tests.faults.machine import Command, Faults, assert_same_results, sweep_of
 from tests.orchestration.grids import run
 
 Start = Callable[..., Command]
+
+
+def test_a_lost_worker_is_told_with_what_ray_knows() -> None:
+    began = RayTaskError("__init__", "ray::A.__init__() (pid=7)\nModuleNotFoundError: No module named 's3fs'", "cause")
+    assert why(str(ActorDiedError(began))) == "the worker could not begin: ModuleNotFoundError: No module named 's3fs'"
+    assert why(str(ActorDiedError())) == why("") == "the worker process died"
+    short = "Task was killed due to the node running low on memory.\nMemory on the node was 0.95"
+    assert why(str(OutOfMemoryError(short))) == "Ray ended the worker: its node ran low on memory"
+
 
 LATE = """
 name: late
@@ -66,8 +78,8 @@ def test_the_driver_killed_and_the_same_command_at_once(
 ) -> None:
     faults.cause("hold")
     arguments = ("run", grid, "--output", tmp_path, "--address", cluster.address, "--tracking-uri", "none")
-    killed = swast(*arguments)
-    killed.wait_until(lambda: faults.hit("hold"))
+    killed, sweep = swast(*arguments), sweep_of(grid, tmp_path)
+    killed.wait_until(lambda: faults.hit("hold") and len(sweep.to_do()) < len(sweep.cells.cells))
     killed.kill()
     ended = swast(*arguments).end()
     assert ended.code == 0, ended.said
@@ -90,7 +102,7 @@ def test_an_idle_worker_killed_while_the_others_wait_for_a_trunk(
         os.kill(pid, signal.SIGKILL)
     faults.release()
     ended = command.end()
-    assert ended.code == 0, ended.said
+    assert (ended.code, ended.said.count("the worker process died")) == (0, 1), ended.said
     alone = run(sweep_of(grid, tmp_path / "undisturbed"))
     write_tables(alone)
     assert_same_results(sweep_of(grid, tmp_path / "disturbed"), alone)
