@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENV := .venv/.installed
 
-.PHONY: quickstart test check cluster-test bench bench-engine clean
+.PHONY: quickstart test fault-test check cluster-test bench bench-engine clean
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -15,7 +15,10 @@ quickstart: $(ENV)  ## install, run the quickstart grid on real data, draw the h
 	$(BIN)/swast run sweeps/grids/quickstart.yaml $(ARGS)
 
 test: $(ENV)  ## the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore=tests/faults $(ARGS)
+
+fault-test: $(ENV)  ## workers, nodes, drivers, disks, clocks and servers disturbed for real (some minutes, root for the disks)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults $(ARGS)
 
 cluster-test: $(ENV)  ## a sweep over two Ray nodes, MLflow on PostgreSQL and S3, all on loopback (PostgreSQL must be installed)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster]'
