@@ -47,10 +47,14 @@ class Masking:
         """
         self.state, mask = self.pruner.step(self.state, view)
         change = None if mask is None else self._change(mask, momentum)
+        self.hold()
+        return change
+
+    def hold(self) -> None:
+        """Keep the mask in force after a backward pass: what is pruned has no gradient. The pruner is not asked."""
         if not self.pruner.learns_forward and self._sparse:
             gradients = [weight.grad for weight, _ in self._sparse if weight.grad is not None]
             torch._foreach_mul_(gradients, [keep for weight, keep in self._sparse if weight.grad is not None])
-        return change
 
     def gradients(self) -> dict[str, Tensor]:
         """Dense gradients of the stored weights, before masking."""

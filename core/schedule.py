@@ -33,6 +33,11 @@ def starts_at_random(cell: CellConfig, epoch: int) -> bool:
     return epoch == coreset_starts(cell) and not selects(cell, epoch) and epoch <= cell.epochs
 
 
+def switches_at(cell: CellConfig, epoch: int) -> bool:
+    """Whether the epoch begins with another training set than the epoch before."""
+    return selects(cell, epoch) or starts_at_random(cell, epoch)
+
+
 def switches(cell: CellConfig) -> tuple[int, ...]:
     """The epochs that begin with another training set than the epoch before."""
-    return tuple(t for t in range(1, cell.epochs + 1) if selects(cell, t) or starts_at_random(cell, t))
+    return tuple(t for t in range(1, cell.epochs + 1) if switches_at(cell, t))

@@ -34,6 +34,7 @@ from core.data.augment import AUGMENTATIONS
 from core.data.bundle import Bundle
 from core.events import CoresetSelected, Diverged, EpochEnded, Event, LayerChange, MaskChanged, StateRecorded
 from core.history import History
+from core.intervention import NOTHING, Intervention
 from core.masking import Masking
 from core.network import Network, build
 from core.preservation import Preserved
@@ -70,8 +71,15 @@ class Step:
 class Trainer:
     """One run. ``events()`` advances it; ``state()`` and ``restore()`` fork or resume it at epoch ends."""
 
-    def __init__(self, cell: CellConfig, bundle: Bundle, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        cell: CellConfig,
+        bundle: Bundle,
+        device: str | torch.device = "cpu",
+        intervention: Intervention = NOTHING,
+    ) -> None:
         self.cell = canonical(cell)
+        self.intervention = intervention
         self.bundle = bundle
         self.device = torch.device(device)
         module = build(self.cell, bundle, self.device)
@@ -97,7 +105,7 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> Iterator[Event]:
         started = time.perf_counter()
-        if schedule.selects(self.cell, epoch) or schedule.starts_at_random(self.cell, epoch):
+        if schedule.switches_at(self.cell, epoch) and self.intervention.selects(epoch):
             yield self._select(epoch)
             if self.cell.preservation.name != "none":
                 yield self._record(epoch)
@@ -184,7 +192,7 @@ class Trainer:
         return self._passed(order_M, steps, pruning)
 
     def _order(self, epoch: int) -> Tensor:
-        generator = rng.generator(self.cell.seed, "order", epoch)
+        generator = rng.generator(self.intervention.seed(self.cell.seed, epoch), "order", epoch)
         return self.index_M[torch.randperm(len(self.index_M), generator=generator).to(self.device)]
 
     def _moment(self, epoch: int, position: int, steps: int) -> Moment:
@@ -224,6 +232,10 @@ class Trainer:
             self.costs.train(batch)
             return None
         density = self.masking.density_by_layer
+        if not self.intervention.prunes(moment.epoch):
+            self.masking.hold()
+            self.costs.train(batch, density)
+            return None
         layers = self.masking.step(self._view(moment), self._momentum)
         self.costs.train(batch, density, updated=layers is not None, demand=self.cell.pruner.dense_gradient)
         return _mask_changed(moment, layers) if layers else None
@@ -247,7 +259,8 @@ class Trainer:
         )
 
     def _generator(self, stream: rng.Stream, moment: Moment) -> torch.Generator:
-        return rng.generator(self.cell.seed, stream, moment.epoch, moment.step_in_epoch)
+        seed = self.intervention.seed(self.cell.seed, moment.epoch)
+        return rng.generator(seed, stream, moment.epoch, moment.step_in_epoch)
 
     def _calibration_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy of one fixed batch of the training set; the batch-norm statistics stay as they are."""
