@@ -67,6 +67,8 @@ RUN_COLUMNS: tuple[Column, ...] = (
     _optional("accuracy_worst_class", "float", "fraction", FRACTION),
     _optional("loss_test", "float", "nats"),
     Column("chance", "float", "fraction", nullable=True, within=FRACTION),
+    _optional("n_val", "int", "samples", NOT_NEGATIVE),
+    _optional("n_test", "int", "samples", NOT_NEGATIVE),
     _optional("flops_dense", "float", "FLOP", NOT_NEGATIVE),
     _optional("flops_sparse", "float", "FLOP", NOT_NEGATIVE),
     _optional("flops_selection", "float", "FLOP", NOT_NEGATIVE),
@@ -102,12 +104,14 @@ HISTORY_COLUMNS: tuple[Column, ...] = (
     _optional("layers", "str", "JSON"),
     _optional("lost_support", "float", "fraction", FRACTION),
     _optional("lost_support_random", "float", "fraction", FRACTION),
+    _optional("shock", "float", "ratio of norms", NOT_NEGATIVE),
+    _optional("class_imbalance", "float", "total variation", FRACTION),
     _optional("noise_ratio", "float", "fraction", FRACTION),
     _optional("noisy_clean_loss", "float", "ratio", NOT_NEGATIVE),
     _optional("seconds", "float", "s", NOT_NEGATIVE),
 )
 
-_CLASS_ACCURACY = re.compile(r"accuracy_class_\d+")
+_PER_CLASS = re.compile(r"(accuracy|lost_support)_class_\d+")
 _BOOLS = {"True": True, "true": True, "1": True, "1.0": True} | {
     "False": False,
     "false": False,
@@ -205,7 +209,7 @@ def _typed(table: pd.DataFrame, columns: tuple[Column, ...], source: str) -> pd.
     out = table.reset_index(drop=True)
     for name in map(str, table.columns):
         column = known.get(name)
-        if column is None and _CLASS_ACCURACY.fullmatch(name):
+        if column is None and _PER_CLASS.fullmatch(name):
             column = _optional(name, "float", "fraction", FRACTION)
         out[name] = _setting(out[name]) if column is None else _checked(out, column, source)
     return out

@@ -40,6 +40,10 @@ class Meter:
         """A forward pass for evaluation, as dense kernels execute it; kept apart from every ledger that is compared."""
         self._ledger += Ledger(evaluation=samples * forward_flops(self._layers))
 
+    def measure(self, samples: int) -> None:
+        """Per-sample gradients of a measurement, three products a layer; kept apart like evaluation."""
+        self._ledger += Ledger(evaluation=training_flops(self._layers, samples).dense)
+
     def full_epoch(self, samples: int) -> float:
         """Dense training on ``samples`` samples: the yardstick of relative cost."""
         return training_flops(self._layers, samples).dense

@@ -4,6 +4,7 @@
         if a selection is due (or the skip schedule's random start):
             choose X from the full training set             -> CoresetSelected
             record the state of the coreset's logits        -> StateRecorded      (with state preservation)
+            measure what left with the samples             -> SupportMeasured
         for each batch of X:
             forward, loss, backward
             the pruner's step, on its own schedule          -> MaskChanged        (when the mask changed)
@@ -17,9 +18,12 @@ Sizes are counts, times seconds, costs FLOP, accuracies in [0, 1], losses in nat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from core.flops import Ledger
+
+if TYPE_CHECKING:
+    from core.support import Support
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,15 @@ class CoresetSelected:
     added: int
     noise_ratio: float | None
     """Share of chosen samples whose label was flipped; ``None`` without label noise."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SupportMeasured:
+    """What the switch at the start of this epoch took from the weights."""
+
+    epoch: int
+    support: Support
     seconds: float
 
 
@@ -109,4 +122,4 @@ class Diverged:
     reason: str
 
 
-Event: TypeAlias = CoresetSelected | StateRecorded | MaskChanged | EpochEnded | Diverged
+Event: TypeAlias = CoresetSelected | SupportMeasured | StateRecorded | MaskChanged | EpochEnded | Diverged

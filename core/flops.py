@@ -37,8 +37,8 @@ class Ledger:
 
     ``dense`` is what dense kernels execute for training and selection. The theoretical cost of sparse training is
     ``forward``, ``grad_input`` and ``grad_weight``: its three products, each scaled by its layer's density.
-    ``selection`` holds scoring and recording passes, scaled likewise. ``evaluation`` is what dense kernels execute, and
-    in none of the others.
+    ``selection`` holds scoring and recording passes, scaled likewise. ``evaluation`` is what dense kernels execute to
+    look at the run (evaluation and support), and in none of the others.
     """
 
     dense: float = 0.0

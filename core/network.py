@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,35 @@ class Network:
             hook.remove()
         return logits, torch.cat(features)
 
+    def sample_gradients(
+        self, images: Tensor, labels: Tensor, weights: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Gradient of every sample's own cross-entropy by the weight of every layer (B x the weight's shape).
+
+        In evaluation mode, without augmentation. Convolutions and linear layers that run as modules; no others.
+        """
+        seen: dict[str, tuple[Tensor, Tensor]] = {}
+        handles = [layer.register_forward_hook(_keep(seen, name)) for name, layer in self._layers().items()]
+        try:
+            with self._evaluating(), torch.enable_grad():
+                logits = self.forward(self.inputs(images), weights)
+                loss = F.cross_entropy(logits, labels, reduction="sum")
+                slopes = torch.autograd.grad(loss, [output for _, output in seen.values()])
+        finally:
+            for handle in handles:
+                handle.remove()
+        layers = self._layers()
+        with torch.no_grad():
+            return {
+                name: _by_sample(layers[name], given.float(), slope.float())
+                for (name, (given, _)), slope in zip(seen.items(), slopes, strict=True)
+            }
+
+    def _layers(self) -> dict[str, nn.Conv2d | nn.Linear]:
+        named = ((name, self.module.get_submodule(name.rpartition(".")[0])) for name in self.weights)
+        plain = (nn.Conv2d, nn.Linear)
+        return {name: layer for name, layer in named if isinstance(layer, plain) and not _pads_by_name(layer)}
+
     def evaluate(self, split: Split, num_classes: int, weights: Mapping[str, Tensor] | None = None) -> Evaluation:
         """Mean loss, accuracy and recall per class on a split of at least one sample."""
         logits = self.logits(split.images, weights)
@@ -93,3 +123,25 @@ class Network:
                 yield
         finally:
             self.module.train()
+
+
+def _keep(seen: dict[str, tuple[Tensor, Tensor]], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        seen[name] = given[0].detach(), output
+
+    return hook
+
+
+def _pads_by_name(layer: nn.Module) -> bool:
+    return isinstance(getattr(layer, "padding", None), str) or getattr(layer, "padding_mode", "zeros") != "zeros"
+
+
+def _by_sample(layer: nn.Conv2d | nn.Linear, given: Tensor, slope: Tensor) -> Tensor:
+    """Gradient of each sample by the layer's weight, from the layer's input and the slope at its output."""
+    if isinstance(layer, nn.Linear):
+        return torch.einsum("b...o,b...i->boi", slope, given)
+    patches = F.unfold(given, layer.kernel_size, layer.dilation, cast("tuple[int, int]", layer.padding), layer.stride)
+    # Channels of one group meet only the input channels of that group.
+    grouped = (len(given), layer.groups, -1, patches.shape[2])
+    gradient_BGOK = slope.reshape(grouped) @ patches.reshape(grouped).mT
+    return gradient_BGOK.reshape(len(given), *layer.weight.shape)

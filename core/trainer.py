@@ -32,7 +32,16 @@ from core.coresets.samples import Coreset, Samples
 from core.costs import Meter
 from core.data.augment import AUGMENTATIONS
 from core.data.bundle import Bundle
-from core.events import CoresetSelected, Diverged, EpochEnded, Event, LayerChange, MaskChanged, StateRecorded
+from core.events import (
+    CoresetSelected,
+    Diverged,
+    EpochEnded,
+    Event,
+    LayerChange,
+    MaskChanged,
+    StateRecorded,
+    SupportMeasured,
+)
 from core.history import History
 from core.intervention import NOTHING, Intervention
 from core.masking import Masking
@@ -41,6 +50,7 @@ from core.preservation import Preserved
 from core.pruning.pruner import Moment, View
 from core.rounding import count
 from core.state import RunState, StateError, take, under
+from core.support import measure
 
 CALIBRATION = 256
 """Samples of the calibration batch that init-time pruners see."""
@@ -77,9 +87,13 @@ class Trainer:
         bundle: Bundle,
         device: str | torch.device = "cpu",
         intervention: Intervention = NOTHING,
+        *,
+        support_samples: int = 0,
     ) -> None:
+        """``support_samples``: of each side, looked at in measuring what a switch takes; 0 measures nothing."""
         self.cell = canonical(cell)
         self.intervention = intervention
+        self.support_samples = support_samples
         self.bundle = bundle
         self.device = torch.device(device)
         module = build(self.cell, bundle, self.device)
@@ -105,11 +119,14 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> Iterator[Event]:
         started = time.perf_counter()
-        if schedule.switches_at(self.cell, epoch) and self.intervention.selects(epoch):
+        switch = schedule.switches_at(self.cell, epoch) and self.intervention.selects(epoch)
+        if switch:
             yield self._select(epoch)
             if self.cell.preservation.name != "none":
                 yield self._record(epoch)
         selecting = time.perf_counter() - started
+        if switch and self.support_samples:
+            yield self._measure_support(epoch)
         result = yield from self._train(epoch)
         self.epoch = epoch
         ended = self._ended(result, selecting, started)
@@ -140,6 +157,21 @@ class Trainer:
             noise_ratio=float(flipped[self.index_M].float().mean()) if bool(flipped.any()) else None,
             seconds=time.perf_counter() - started,
         )
+
+    def _measure_support(self, epoch: int) -> SupportMeasured:
+        started = time.perf_counter()
+        support = measure(
+            self.network,
+            self.bundle.train,
+            self.index_M,
+            self.masking.mask,
+            self.masking.evaluated(),
+            num_classes=self.bundle.num_classes,
+            samples=self.support_samples,
+            rng=rng.generator(self.cell.seed, "support", epoch),
+        )
+        self.costs.measure(support.samples)
+        return SupportMeasured(epoch, support, time.perf_counter() - started)
 
     def _samples(self, needs: frozenset[str]) -> Samples:
         train, past = self.bundle.train, self.history

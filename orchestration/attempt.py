@@ -26,6 +26,7 @@ class Job:
     chain: Chain
     device: str
     checkpoint_seconds: float
+    support_samples: int
     rule: EarlyStopping | None
     """When to give up; ``None`` for never."""
 
@@ -43,7 +44,13 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
             yield _stopped(report, reason, store)
             return
         steps = run_cell(
-            job.cell, job.chain, bundle, store, device=job.device, checkpoint_seconds=job.checkpoint_seconds
+            job.cell,
+            job.chain,
+            bundle,
+            store,
+            device=job.device,
+            checkpoint_seconds=job.checkpoint_seconds,
+            support_samples=job.support_samples,
         )
         with closing(steps):
             for progress in steps:

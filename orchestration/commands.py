@@ -70,6 +70,7 @@ def _run_cells(
     sweep: Sweep, plan: Plan, todo: Sequence[Cell], target: Target, tracker: Tracker | None, console: Console
 ) -> None:
     if not todo:
+        keeping.remember(sweep)
         return
     cells = {cell.cell_id: cell for cell in todo}
     with Progress(cells, plan.shared.flop, len(sweep.cells.cells) - len(todo), console) as progress:
@@ -108,7 +109,6 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
 def _write_plan(sweep: Sweep) -> Plan:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
     plan = planned(sweep)
-    keeping.remember(sweep)
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
     told = {"common": common(cell.config for cell in sweep.cells.cells), "environment": provenance(sweep.devices)}
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())

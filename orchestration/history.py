@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from core.events import CoresetSelected, EpochEnded, Event, LayerChange, MaskChanged
+from core.events import CoresetSelected, EpochEnded, Event, LayerChange, MaskChanged, SupportMeasured
+from core.support import Support
 
 
 def history_row(events: Iterable[Event]) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def history_row(events: Iterable[Event]) -> dict[str, Any]:
         if isinstance(event, CoresetSelected):
             row |= {"switch": True, "samples_removed": event.removed, "samples_added": event.added}
             row |= {"noise_ratio": event.noise_ratio}
+        elif isinstance(event, SupportMeasured):
+            row |= _support(event.support)
         elif isinstance(event, MaskChanged):
             masks.append(event)
         elif isinstance(event, EpochEnded):
@@ -29,6 +32,16 @@ def history_row(events: Iterable[Event]) -> dict[str, Any]:
     row |= {"weights_removed": sum(m.removed for m in masks), "weights_grown": sum(m.grown for m in masks)}
     row |= {"layers": _layers(masks), "time": time.time()}
     return {key: _finite(value) for key, value in row.items()}
+
+
+def _support(support: Support) -> dict[str, Any]:
+    return {
+        "lost_support": support.lost,
+        "lost_support_random": support.lost_random,
+        "lost_support_class": [_finite(lost) for lost in support.lost_by_class],
+        "shock": support.shock,
+        "class_imbalance": support.class_imbalance,
+    }
 
 
 def _ended(event: EpochEnded) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from orchestration import keeping
 from orchestration.attempt import attempt
 from orchestration.dispatch import Dispatch
 
@@ -12,6 +13,7 @@ def run_inline(dispatch: Dispatch) -> None:
     """Train every cell. A failed one is recorded with its reason; the others go on. Returns early on the budget."""
     import torch
 
+    keeping.remember(dispatch.sweep)
     threads = torch.get_num_threads()
     try:
         while not dispatch.exhausted and (cell_id := dispatch.next()) is not None:

@@ -41,6 +41,7 @@ def run_cell(
     *,
     device: str = "cpu",
     checkpoint_seconds: float = 30.0,
+    support_samples: int = 0,
 ) -> Generator[Progress, None, None]:
     """Train what the store does not hold yet of ``chain``, an epoch per item; nothing when it holds all.
 
@@ -51,7 +52,7 @@ def run_cell(
     entry = None if found is None else found[0]
     if is_over(chain, entry):
         return
-    trainer = Trainer(cell, bundle, device)
+    trainer = Trainer(cell, bundle, device, support_samples=support_samples)
     if found is not None:
         trainer.restore(load(found[1]))
         if any((segment.stage, segment.last) == (found[0].stage, found[0].epoch) for segment in chain):

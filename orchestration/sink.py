@@ -18,7 +18,7 @@ from core.config import as_dict, flatten
 from orchestration.provenance import patch, provenance
 from orchestration.runner import rows_so_far
 from orchestration.sweep import Sweep
-from orchestration.tables import costs
+from orchestration.tables import running_costs
 from sweeps.cells import Cell, label
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ METRICS = {
     "density/all": "density",
     "coreset/size": "coreset_size",
     "coreset/noise_ratio": "noise_ratio",
+    "loss/noisy_clean": "noisy_clean_loss",
+    "collapse/lost_support": "lost_support",
+    "collapse/shock": "shock",
+    "collapse/class_imbalance": "class_imbalance",
     "time/train": "seconds",
     "time/select": "seconds_select",
     "time/prune": "seconds_prune",
@@ -202,12 +206,11 @@ class Sink:
         """The metrics of each epoch later than ``after``."""
         from mlflow.entities import Metric
 
-        for place, (row, moment) in enumerate(zip(rows, _milliseconds(rows), strict=True)):
+        for row, spent, moment in zip(rows, running_costs(cell.config, rows), _milliseconds(rows), strict=True):
             if row["epoch"] <= after:
                 continue
-            values = {metric: row[field] for metric, field in METRICS.items()}
+            values = {metric: row.get(field) for metric, field in METRICS.items()}
             values["coreset/turnover"] = row["samples_added"] / row["coreset_size"] if row["switch"] else None
-            spent = costs(cell.config, rows[: place + 1])
             values |= {f"flops/{name}": spent[f"flops_{name}"] for name in LEDGERS}
             known = {name: float(value) for name, value in values.items() if value is not None}
             yield [Metric(name, value, moment, int(row["epoch"])) for name, value in known.items()]

@@ -62,6 +62,7 @@ class Sweep:
             chain=self.chains[cell.cell_id],
             device=self.need(cell.config).device,
             checkpoint_seconds=self.spec.checkpoint_seconds,
+            support_samples=self.spec.support_samples,
             rule=stops(self.spec.early_stopping, cell.config),
         )
 

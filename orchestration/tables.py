@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,9 @@ from sweeps.cells import Cell, applies, swept_fields
 COST = ("flops_dense", "flops_sparse", "flops_selection", "flops_evaluation", "seconds")
 LAST = ("accuracy_test", "accuracy_val", "accuracy_worst_class", "loss_test")
 NAMED = ("data", "model", "pruner", "selector", "preservation")
-NOT_IN_HISTORY = ("accuracy_class", "flops_full", "time")
+PER_CLASS = ("accuracy_class", "lost_support_class")
+"""Lists of one number per class in the store's rows."""
+NOT_IN_HISTORY = (*PER_CLASS, "flops_full", "time")
 
 
 def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -29,7 +31,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
         if found is not None:
             rows, diverged = found
             runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
-            history += [{"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY)} for row in rows]
+            history += [_history_row(cell, row) for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
             status = "stopped" if sweep.store.stopped(cell.cell_id) else "failed"
             runs.append({**describe(sweep, cell, extra), "status": status, "reason": reason})
@@ -56,7 +58,14 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
     row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
     row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}
     row |= {"coreset_ratio": config.coreset_ratio, "chance": sweep.bundle(config).chance}
+    row |= {"n_val": len(sweep.bundle(config).val), "n_test": len(sweep.bundle(config).test)}
     return row | {field: _acting(flat.get(field)) if applies(config, field) else None for field in extra}
+
+
+def _history_row(cell: Cell, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the store with its lists spread over a column per class."""
+    lists = {f"{name}_{k}": value for name in PER_CLASS for k, value in enumerate(row.get(name, ()))}
+    return {"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY), **lists}
 
 
 def _acting(value: Any) -> Any:
@@ -77,11 +86,18 @@ def _outcome(sweep: Sweep, cell: Cell, rows: Sequence[Mapping[str, Any]], diverg
 
 def costs(config: CellConfig, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The cell's ledgers along its chain, as if it had run alone, up to the last of ``rows``."""
-    total = {name: sum(row[name] for row in rows) for name in COST}
-    full = rows[-1]["flops_full"] * config.epochs
-    total["flops_relative"] = (total["flops_sparse"] + total["flops_selection"]) / full
-    total["flops_paper"] = paper_relative(config.coreset_ratio, config.prune_rate)
-    return total
+    *_, last = running_costs(config, rows)
+    return last
+
+
+def running_costs(config: CellConfig, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, float]]:
+    """``costs`` up to each of ``rows``."""
+    paper = paper_relative(config.coreset_ratio, config.prune_rate)
+    total = dict.fromkeys(COST, 0.0)
+    for row in rows:
+        total = {name: total[name] + row[name] for name in COST}
+        relative = (total["flops_sparse"] + total["flops_selection"]) / (row["flops_full"] * config.epochs)
+        yield {**total, "flops_relative": relative, "flops_paper": paper}
 
 
 def _columns(runs: Sequence[Mapping[str, Any]]) -> list[str]:

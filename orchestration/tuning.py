@@ -10,6 +10,7 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.execution import class_cache
 
+from orchestration import keeping
 from orchestration.dispatch import Dispatch
 from orchestration.searcher import ForestSearcher, OnBudget, Workers
 from orchestration.sweep import Sweep, source_key
@@ -24,6 +25,7 @@ def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> 
     """Run the cells on at most ``slots`` actors at once. Ctrl-C and the budget return early."""
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it counts a cell that was tried again as lost
     sweep = dispatch.sweep
+    keeping.remember(sweep)
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
     trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells))
     tuner = Tuner(

@@ -196,8 +196,11 @@ def cost(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Cost:
     return Cost(trained, samples, ledger.dense, ledger.sparse + ledger.selection, full)
 
 
-def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Work:
-    """The cost of the cell up to each of ``epochs``, and the size of its checkpoint."""
+def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_samples: int = 0) -> Work:
+    """The cost of the cell up to each of ``epochs``, and the size of its checkpoint.
+
+    ``support_samples``: of each side, looked at where the training set changes.
+    """
     net = network(cell.model, facts.image_shape, facts.num_classes)
     trained, scored = 1.0, 0.0
     if net is not None:
@@ -205,8 +208,10 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Work:
 
         trained, scored = training_flops(net.layers, 1).dense, forward_flops(net.layers)
     evaluated = facts.val_size + facts.test_size
+    switched = frozenset(switches(cell))
     flop = (
-        epoch.samples * trained + (_scored(cell, t, epoch, facts.train_size) + evaluated) * scored
+        (epoch.samples + (t in switched) * _looked_at(support_samples, epoch.samples, facts.train_size)) * trained
+        + (_scored(cell, t, epoch, facts.train_size) + evaluated) * scored
         for t, epoch in enumerate(epochs, start=1)
     )
     return Work(
@@ -215,6 +220,12 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Work:
         flop=tuple(accumulate(flop, initial=0.0)),
         bytes=_checkpoint_bytes(cell, net, facts),
     )
+
+
+def _looked_at(support_samples: int, size: int, train_size: int) -> int:
+    """Samples whose gradients a measurement of support takes: of the training set, and of a coreset of ``size``."""
+    full, coreset = min(support_samples, train_size), min(support_samples, size)
+    return full + round(coreset * (1 - full / train_size))
 
 
 def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> int:

@@ -180,7 +180,7 @@ def make_plan(
     configs = [cell.config for cell in expanded.cells]
     facts = {source: source.facts() for source in {config.data for config in configs}}
     known: dict[CellConfig, Forecast] = {}
-    forecasts = tuple(_forecast(config, facts, known) for config in configs)
+    forecasts = tuple(_forecast(config, facts, known, spec.support_samples) for config in configs)
     if chains is None:
         chains = forest({cell.cell_id: chain(cell.config, {}) for cell in expanded.cells})
     left = {cell.cell_id: chains[cell.cell_id] for cell in expanded.cells if cell.cell_id not in finished}
@@ -200,7 +200,9 @@ def make_plan(
     )
 
 
-def _forecast(config: CellConfig, facts: Mapping[Source, Facts], known: dict[CellConfig, Forecast]) -> Forecast:
+def _forecast(
+    config: CellConfig, facts: Mapping[Source, Facts], known: dict[CellConfig, Forecast], support_samples: int
+) -> Forecast:
     """Cells that differ in their seed alone cost the same."""
     config = replace(config, seed=0)
     if config not in known:
@@ -208,7 +210,8 @@ def _forecast(config: CellConfig, facts: Mapping[Source, Facts], known: dict[Cel
         epochs = epochs_of(config, of_data.train_size)
         try:
             spent = cost(config, of_data, epochs)
-            known[config] = Forecast(spent, updates_after_switch(config, epochs), work(config, of_data, epochs))
+            load = work(config, of_data, epochs, support_samples)
+            known[config] = Forecast(spent, updates_after_switch(config, epochs), load)
         except ValueError as error:
             raise SpecError(f"model {config.model.name} on {config.data.name}: {error}") from error
     return known[config]

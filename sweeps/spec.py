@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.config import CellConfig
-from core.plugin import Flag, NonNegative, Positive, Text, plugin
+from core.plugin import Flag, Natural, NonNegative, Positive, Text, plugin
 from sweeps.document import MAX_BYTES, Document, SpecError, read, read_value, show, write
 from sweeps.listing import covers, listed_cells
 from sweeps.messages import explain, unknown_key
@@ -40,6 +40,7 @@ class GridFile:
     early_stopping: EarlyStopping | None = None
     checkpoint_seconds: NonNegative = 30.0
     epoch_timeout: Positive = 3600.0
+    support_samples: Natural = 2048
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class SweepSpec:
     ``listed`` are its cells as written, not yet canonical, in grid order: ``cells`` first, the last axis fastest.
     ``baselines``: whether the controls of joint cells are added. ``checkpoint_seconds``: a checkpoint is due at the
     first epoch end after so many seconds, besides every segment's end. ``epoch_timeout``: a worker whose epoch takes
-    more seconds than that is taken for hung, and replaced.
+    more seconds than that is taken for hung, and replaced. ``support_samples``: so many samples of each side are looked
+    at to measure what a switch takes; 0 measures nothing.
     """
 
     name: str
@@ -60,6 +62,7 @@ class SweepSpec:
     early_stopping: EarlyStopping | None
     checkpoint_seconds: float
     epoch_timeout: float
+    support_samples: int
     text: str
     """The resolved grid file: YAML that gives the same specification."""
 
@@ -102,6 +105,7 @@ def parse(text: str, *, file: str = "grid", name: str = "grid", overrides: Seque
         early_stopping=grid.early_stopping,
         checkpoint_seconds=grid.checkpoint_seconds,
         epoch_timeout=grid.epoch_timeout,
+        support_samples=grid.support_samples,
         text=write(data),
     )
 
