@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from core.flops import LayerMacs, Ledger, forward_flops, scoring_flops, training_flops
+from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 
 Demand = Literal["never", "updates", "always"]
 DENSE: Mapping[str, float] = {}
@@ -35,6 +35,10 @@ class Meter:
     def score(self, samples: int, density: Mapping[str, float] = DENSE) -> None:
         """A forward pass for selection or state recording."""
         self._ledger += scoring_flops(self._layers, samples, density)
+
+    def calibrate(self, samples: int, *, backward: bool = False) -> None:
+        """A pass that the pruner asked for, forward or backward."""
+        self._ledger += calibration_flops(self._layers, samples * (not backward), samples * backward)
 
     def evaluate(self, samples: int) -> None:
         """A forward pass for evaluation, as dense kernels execute it; kept apart from every ledger that is compared."""

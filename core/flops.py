@@ -37,8 +37,10 @@ class Ledger:
 
     ``dense`` is what dense kernels execute for training and selection. The theoretical cost of sparse training is
     ``forward``, ``grad_input`` and ``grad_weight``: its three products, each scaled by its layer's density.
-    ``selection`` holds scoring and recording passes, scaled likewise. ``evaluation`` is what dense kernels execute to
-    look at the run (evaluation and support), and in none of the others.
+    ``selection`` holds scoring and recording passes, scaled likewise, and the passes that a pruner asks for, dense: on
+    a calibration batch, on the validation split, on an input of ones. A second derivative counts its backward pass
+    twice, the pass itself and the one through it, and so somewhat too little. ``evaluation`` is what dense kernels
+    execute to look at the run (evaluation and support), and in none of the others.
     """
 
     dense: float = 0.0
@@ -91,6 +93,13 @@ def training_flops(
 def scoring_flops(layers: Sequence[LayerMacs], samples: int, density: Mapping[str, float] | None = None) -> Ledger:
     """A forward pass for selection or recording: charged as sparse to ``selection``, as executed to ``dense``."""
     return Ledger(dense=samples * forward_flops(layers), selection=samples * forward_flops(layers, density))
+
+
+def calibration_flops(layers: Sequence[LayerMacs], forward: int, backward: int) -> Ledger:
+    """Passes that a pruner asks for, of so many samples: dense, as it may look at what is removed."""
+    once = forward_flops(layers)
+    cost = forward * once + backward * (training_flops(layers, 1).dense - once)
+    return Ledger(dense=cost, selection=cost)
 
 
 def relative(ledger: Ledger, dense_full: float) -> float:

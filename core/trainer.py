@@ -31,7 +31,7 @@ from core.coresets import SELECTORS
 from core.coresets.samples import Coreset, Samples
 from core.costs import Meter
 from core.data.augment import AUGMENTATIONS
-from core.data.bundle import Bundle
+from core.data.bundle import Bundle, Split
 from core.events import (
     CoresetSelected,
     Diverged,
@@ -47,13 +47,12 @@ from core.intervention import NOTHING, Intervention
 from core.masking import Masking
 from core.network import Network, build
 from core.preservation import Preserved
-from core.pruning.pruner import Moment, View
+from core.probe import NetworkProbe
+from core.pruning.pruner import CALIBRATION, Moment, View
 from core.rounding import count
 from core.state import RunState, StateError, take, under
 from core.support import measure
 
-CALIBRATION = 256
-"""Samples of the calibration batch that init-time pruners see."""
 SEMANTICS_VERSION = 2
 """Raised whenever the same configuration trains differently; part of the cache key."""
 
@@ -286,7 +285,7 @@ class Trainer:
             weights=self.masking.stored(),
             gradients=self.masking.gradients(),
             mask=self.masking.mask,
-            loss_at=self._calibration_loss,
+            probe=NetworkProbe(self.network, self._calibration_batch, self.costs.calibrate),
             generator=lambda: self._generator("prune", moment),
         )
 
@@ -294,13 +293,12 @@ class Trainer:
         seed = self.intervention.seed(self.cell.seed, moment.epoch)
         return rng.generator(seed, stream, moment.epoch, moment.step_in_epoch)
 
-    def _calibration_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy of one fixed batch of the training set; the batch-norm statistics stay as they are."""
+    def _calibration_batch(self) -> Split:
+        """One fixed draw from the training set, whatever the coreset."""
         train = self.bundle.train
         chosen = torch.randperm(len(train), generator=rng.generator(self.cell.seed, "prune"))[:CALIBRATION]
         index_B = chosen.to(self.device)
-        logits = self.network.forward_frozen(self.network.inputs(train.images[index_B]), weights)
-        return F.cross_entropy(logits, train.labels[index_B])
+        return Split(train.images[index_B], train.labels[index_B])
 
     def _momentum(self, weight: nn.Parameter) -> Tensor | None:
         buffer: Tensor | None = self.optimizer.state[weight].get("momentum_buffer")

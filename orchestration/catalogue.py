@@ -46,6 +46,8 @@ class Method:
     source: str
     settings: tuple[Setting, ...]
     description: str
+    when: str = ""
+    cost: str = ""
 
 
 def methods(kind: str | None = None) -> tuple[Method, ...]:
@@ -62,7 +64,8 @@ def cell() -> Method:
 
 def _method(kind: str, cls: type[Any]) -> Method:
     source, name = getattr(cls, "source", ""), cls.__dataclass_fields__["name"].default
-    return Method(kind, str(name), cls.summary, source, _settings(cls), inspect.cleandoc(cls.__doc__ or ""))
+    told = {line: getattr(cls, line, "") for line in ("when", "cost")}
+    return Method(kind, str(name), cls.summary, source, _settings(cls), inspect.cleandoc(cls.__doc__ or ""), **told)
 
 
 def _settings(cls: type[Any]) -> tuple[Setting, ...]:

@@ -176,8 +176,9 @@ def _describe(method: catalogue.Method, console: Console) -> None:
     say(console, f"({method.kind}): {method.summary}", method.name)
     if method.description:
         say(console, method.description)
-    if method.source:
-        say(console, f"Source: {method.source}")
+    for label, line in (("Acts", method.when), ("Costs", method.cost), ("Source", method.source)):
+        if line:
+            say(console, f"{label}: {line}")
     told = any(setting.what for setting in method.settings)
     table = Table("setting", "default", "allowed", *(["what it is"] if told else []))
     for setting in method.settings:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core.config import CellConfig, first_selection, prunes
 from core.data import Facts
 from core.models import Model
-from core.pruning.pruner import Group
+from core.pruning.pruner import CALIBRATION, Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
 from core.pruning.scope import groups
 from core.rounding import count
@@ -114,8 +114,10 @@ def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
     else:
         moves = _position(cell, epoch) > 0 and (epoch == 1 or _position(cell, epoch - 1) < 1)
         settles = moves and _position(cell, epoch) == 1
-    due = updates_due(update_every, epoch, step, steps, cell.select_every) if moves else 0
-    return max(due, int(settles))
+    if settles:
+        # Met at the epoch's first step; what is due later in it has nothing left to decide.
+        return 1
+    return updates_due(update_every, epoch, step, steps, cell.select_every) if moves else 0
 
 
 def _position(cell: CellConfig, epoch: int) -> float:
@@ -192,7 +194,7 @@ def cost(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Cost:
     from core.flops import training_flops
 
     full = training_flops(net.layers, facts.train_size * cell.epochs).dense
-    ledger = _ledger(cell, net, epochs, facts.train_size)
+    ledger = _ledger(cell, net, epochs, facts)
     return Cost(trained, samples, ledger.dense, ledger.sparse + ledger.selection, full)
 
 
@@ -209,11 +211,12 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
         trained, scored = training_flops(net.layers, 1).dense, forward_flops(net.layers)
     evaluated = facts.val_size + facts.test_size
     switched = frozenset(switches(cell))
-    flop = (
-        (epoch.samples + (t in switched) * _looked_at(support_samples, epoch.samples, facts.train_size)) * trained
-        + (_scored(cell, t, epoch, facts.train_size) + evaluated) * scored
-        for t, epoch in enumerate(epochs, start=1)
-    )
+    flop = []
+    for t, epoch in enumerate(epochs, start=1):
+        forward, backward = _asked(cell, t, epoch, facts)
+        both = epoch.samples + backward + (t in switched) * _looked_at(support_samples, epoch.samples, facts.train_size)
+        once = _scored(cell, t, epoch, facts.train_size) + forward - backward + evaluated
+        flop.append(both * trained + once * scored)
     return Work(
         samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
         steps=tuple(accumulate((epoch.steps for epoch in epochs), initial=0)),
@@ -233,13 +236,12 @@ def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> in
     if net is None:
         return 0
     prunable = sum(math.prod(shape) for shape in net.shapes.values()) if prunes(cell) else 0
-    learnt = 12 * prunable if cell.pruner.learns_forward else 0
-    return 8 * net.parameters + prunable + learnt + (4 + 1 + 8 + 8) * facts.train_size
+    return 8 * net.parameters + (1 + 4 * cell.pruner.tensors_per_weight) * prunable + (4 + 1 + 8 + 8) * facts.train_size
 
 
-def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], train_size: int) -> Ledger:
+def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Facts) -> Ledger:
     """Epochs at one density together, as all but the gradual pruners have only one."""
-    from core.flops import Ledger, scoring_flops, training_flops
+    from core.flops import calibration_flops, scoring_flops, training_flops
 
     trained: dict[float, int] = defaultdict(int)
     with_dense_gradient: dict[float, int] = defaultdict(int)
@@ -248,13 +250,24 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], train_size:
         trained[epoch.position] += epoch.samples
         with_dense_gradient[epoch.position] += _dense_gradient_samples(cell, epoch)
         # Whoever selects sees the mask of the epoch before.
-        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, train_size)
-    ledger = Ledger()
+        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts.train_size)
+    asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
+    ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
     for position in trained:
         density = densities(cell, net, position)
         ledger += training_flops(net.layers, trained[position], density, with_dense_gradient[position])
         ledger += scoring_flops(net.layers, scored[position], density)
     return ledger
+
+
+def _asked(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> tuple[int, int]:
+    """Samples that the pruner sends forward and backward in epoch ``t`` beside training; in the first, at init too."""
+    if not prunes(cell):
+        return 0, 0
+    sizes = {"calibration": min(CALIBRATION, facts.train_size), "validation": facts.val_size, "one": 1}
+    parts = [(cell.pruner.passes_at_init(), int(t == 1)), (cell.pruner.passes_at_update(), epoch.updates)]
+    forward = sum(passes.forward * sizes[passes.samples] * times for passes, times in parts)
+    return forward, sum(passes.backward * sizes[passes.samples] * times for passes, times in parts)
 
 
 def _dense_gradient_samples(cell: CellConfig, epoch: Epoch) -> int:

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 from core.config import CellConfig, as_dict, canonical, canonical_json, first_selection
 from core.data.source import PLACES
-from core.pruning.gmp import GMP
 
 
 @dataclass(frozen=True, order=True)
@@ -85,13 +84,8 @@ def _unless_read(field: str) -> Callable[[CellConfig], int]:
 
 
 def _rate(cell: CellConfig) -> int:
-    """gmp prunes nothing before its start, and reaches its rate in the last epoch at the latest."""
-    if not isinstance(cell.pruner, GMP):
-        return 1
-    start = cell.pruner.start
-    if start is None:
-        return min(first_selection(cell), cell.epochs)
-    return next((t for t in range(1, cell.epochs) if (t - 1) / cell.epochs >= start), cell.epochs)
+    """From when on the method prunes; it says so itself."""
+    return cell.pruner.acts_from(cell.epochs, first_selection(cell))
 
 
 ACTS_FROM: Mapping[str, Callable[[CellConfig], int]] = {

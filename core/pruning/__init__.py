@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING
 
 from core.plugin import choice, named
 from core.pruning.gmp import GMP
+from core.pruning.grasp import GraSP
+from core.pruning.lnpt import LNPT
 from core.pruning.none import NoPruning
 from core.pruning.probmask import ProbMask
 from core.pruning.pruner import Pruner
 from core.pruning.random import Random
 from core.pruning.rigl import RigL
+from core.pruning.screening import Screening
 from core.pruning.set import SET
+from core.pruning.seven import SEVEN
 from core.pruning.snip import SNIP
+from core.pruning.synflow import SynFlow
 
-PRUNERS: dict[str, type[Pruner]] = named((NoPruning, Random, SNIP, GMP, RigL, SET, ProbMask))
+PRUNERS: dict[str, type[Pruner]] = named(
+    (NoPruning, Random, SNIP, GraSP, SynFlow, GMP, SEVEN, Screening, LNPT, RigL, SET, ProbMask)
+)
 
 if TYPE_CHECKING:
     PrunerChoice = Pruner

@@ -41,6 +41,13 @@ def erk(shapes: Sequence[Shape], total: int, room: Sequence[int]) -> list[int]:
     return [parts.get(i, room[i]) for i in range(len(shapes))]
 
 
+def total(shapes: Sequence[Shape], density: float, allocation: Allocation) -> int:
+    """How many weights all layers keep together."""
+    if allocation == "uniform":
+        return sum(uniform(shapes, density))
+    return count(density, sum(map(math.prod, shapes)))
+
+
 def keep_top(
     groups: Iterable[Group],
     scores: Mapping[str, Tensor],
@@ -49,9 +56,10 @@ def keep_top(
     position: float = 1.0,
     within: Mask | None = None,
 ) -> Mask:
-    """The mask of the highest scores (each >= 0), every group at its own rate times ``position``.
+    """The mask of the highest scores, every group at its own rate times ``position``.
 
-    With ``within``, only weights kept there may stay: whatever the scores and the rounding say, nothing regrows.
+    With ``within``, only weights kept there may stay: whatever the scores (then each >= 0) and the rounding say,
+    nothing regrows.
     """
     mask: dict[str, Tensor] = {}
     for group in groups:
@@ -66,8 +74,8 @@ def keep_top(
 
 def _keep_top(scores: Mapping[str, Tensor], density: float, allocation: Allocation, room: Mapping[str, int]) -> Mask:
     shapes = [tuple(score.shape) for score in scores.values()]
-    total = count(density, sum(map(math.prod, shapes)))
+    left = total(shapes, density, allocation)
     if allocation == "global":
-        return top_of_all(scores, total)
-    counts = uniform(shapes, density) if allocation == "uniform" else erk(shapes, total, list(room.values()))
+        return top_of_all(scores, left)
+    counts = uniform(shapes, density) if allocation == "uniform" else erk(shapes, left, list(room.values()))
     return top_of_each(scores, dict(zip(scores, counts, strict=True)))

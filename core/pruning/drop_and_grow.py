@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
@@ -33,6 +33,8 @@ class DropAndGrow(Pruner):
     update_every: UpdateEvery = 100
     drop_fraction: Fraction = 0.3
     stop: Ratio = 0.75
+
+    when: ClassVar[str] = "before the first epoch, and at every update_every until stop"
 
     def growth(self, view: View) -> Mapping[str, Tensor]:
         """How much a removed weight deserves to grow, >= 0."""

@@ -20,6 +20,7 @@ class NoPruning(Pruner):
     name: Literal["none"] = "none"
 
     summary: ClassVar[str] = "no weight is ever removed"
+    when: ClassVar[str] = "never"
 
     @override
     def init(self, view: View) -> tuple[State, Mask | None]:

@@ -42,6 +42,9 @@ class ProbMask(Pruner):
 
     summary: ClassVar[str] = "learns keep probabilities under one global budget"
     source: ClassVar[str] = "Zhou et al. 2021, arXiv 2105.01571"
+    cost: ClassVar[str] = "trains dense, with three more tensors per weight; a projection per step"
+    when: ClassVar[str] = "at every step; the rate rises from start to end"
+    tensors_per_weight: ClassVar[int] = 3
     dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "always"
     learns_forward: ClassVar[bool] = True
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Mask: TypeAlias = Mapping[str, Tensor]
     State: TypeAlias = Mapping[str, Tensor]
     LossAt: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+CALIBRATION = 256
+"""Samples of the calibration batch that pruners may look at; all of a smaller training set."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,49 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """How often a pruner sends samples through the network beside the training steps; ``samples`` each time."""
+
+    forward: int = 0
+    backward: int = 0
+    samples: Literal["calibration", "one"] = "calibration"
+
+
+class Probe(Protocol):
+    """What the network answers when a pruner asks. Every pass is computed when asked for, and charged.
+
+    The calibration batch is a fixed draw of ``CALIBRATION`` samples from the whole training set. It passes in training
+    mode, which leaves the batch-norm statistics as they are. ``weights`` stand in place of the stored ones; what is
+    returned can be differentiated in them.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the calibration batch."""
+
+    def loss(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Mean cross-entropy of the calibration batch."""
+
+    def logits(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Logits of the calibration batch, B x C."""
+
+    def features(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The classifier's inputs on the calibration batch, B x D."""
+
+    def inputs(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """By weight, what its layer reads of the calibration batch: the mean over positions, B x inputs, no gradient.
+
+        A layer that its parent applies without calling it (attention's output projection) is missing.
+        """
+
+    def flow(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the logits of an input of ones, in evaluation mode and double precision.
+
+        ``weights`` and all other parameters and statistics count by their absolute values.
+        """
+
+
+@dataclass(frozen=True)
 class View:
     """What a pruner may read. Weights are named like the model's parameters; nothing here may be changed in place."""
 
@@ -71,8 +118,8 @@ class View:
     """Dense gradient of the batch loss with respect to the stored weights; empty at init."""
     mask: Mask
     """Boolean, True = kept, one entry per layer in ``groups``."""
-    loss_at: LossAt
-    """Cross-entropy of a fixed calibration batch of the training set with these weights in place; differentiable."""
+    probe: Probe
+    """Passes of a calibration batch, of the validation split, of an input of ones."""
     generator: Callable[[], torch.Generator]
     """A CPU generator of this moment's own; the same at every call."""
 
@@ -89,6 +136,12 @@ class Pruner:
     """When a sparse implementation would need the gradient of pruned weights too; decides the theoretical cost."""
     learns_forward: ClassVar[bool] = False
     """True when training runs through ``forward_weights``: stored weights stay dense, the mask acts in evaluation."""
+    cost: ClassVar[str] = "nothing beside the training steps"
+    """In a line, what it computes or holds beside the training steps."""
+    when: ClassVar[str] = ""
+    """In a line, when it acts."""
+    tensors_per_weight: ClassVar[int] = 0
+    """How many tensors like the weights its state holds."""
 
     def init(self, view: View) -> tuple[State, Mask | None]:
         """State and mask before the first epoch. ``None`` keeps the dense mask."""
@@ -112,3 +165,15 @@ class Pruner:
     def reads(self) -> frozenset[str]:
         """Fields of the cell, beside its rates and scope, that change what this pruner does."""
         return frozenset()
+
+    def acts_from(self, epochs: int, first_selection: int) -> int:
+        """The first of ``epochs`` that its rates can touch; everything before is the same at any rate."""
+        return 1
+
+    def passes_at_init(self) -> Passes:
+        """What ``init`` asks of the probe."""
+        return Passes()
+
+    def passes_at_update(self) -> Passes:
+        """What ``step`` asks of the probe whenever it decides."""
+        return Passes()

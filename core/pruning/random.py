@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
 from core.plugin import plugin
 from core.pruning import scores
-from core.pruning.allocation import Allocation, keep_top
-from core.pruning.pruner import Pruner
+from core.pruning.allocation import Allocation
+from core.pruning.fixed_at_init import FixedAtInit
 
 if TYPE_CHECKING:
-    from core.pruning.pruner import Mask, State, View
+    from torch import Tensor
+
+    from core.pruning.pruner import View
 
 
 @plugin
-class Random(Pruner):
+class Random(FixedAtInit):
     """A random mask, drawn once before training."""
 
     name: Literal["random"] = "random"
@@ -26,5 +29,5 @@ class Random(Pruner):
     source: ClassVar[str] = "Liu et al. 2022, arXiv 2202.02643"
 
     @override
-    def init(self, view: View) -> tuple[State, Mask | None]:
-        return {}, keep_top(view.groups, scores.random(view.weights, view.generator()), self.allocation)
+    def scores(self, view: View) -> Mapping[str, Tensor]:
+        return scores.random(view.weights, view.generator())

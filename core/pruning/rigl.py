@@ -28,6 +28,7 @@ class RigL(DropAndGrow):
 
     summary: ClassVar[str] = "sparse from the start; drops small weights, grows by gradient"
     source: ClassVar[str] = "Evci et al. 2020, arXiv 1911.11134"
+    cost: ClassVar[str] = "the gradient of removed weights at every update"
     dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "updates"
 
     @override

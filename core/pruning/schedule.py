@@ -52,6 +52,13 @@ def cubic(progress: float, start: float, end: float) -> float:
     return 1 - (1 - (progress - start) / (end - start)) ** 3
 
 
+def begins(start: float | None, epochs: int, first_selection: int) -> int:
+    """The first epoch t with (t - 1) / epochs >= ``start``, or the first selection; the last epoch at the latest."""
+    if start is None:
+        return min(first_selection, epochs)
+    return next((t for t in range(1, epochs) if (t - 1) / epochs >= start), epochs)
+
+
 def density_at(prune_rate: float, position: float) -> float:
     """1 - prune_rate * position; exact on the decimals written where position is 0 or 1."""
     return float(1 - Fraction(repr(float(prune_rate))) * Fraction(position))

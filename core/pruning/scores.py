@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,10 +28,21 @@ def random(weights: Mapping[str, Tensor], generator: torch.Generator) -> dict[st
 
 
 def saliency(weights: Mapping[str, Tensor], loss_at: LossAt) -> dict[str, Tensor]:
-    """abs(w * dL/dw): how much the loss would change, to first order, without the weight."""
+    """abs(w * dL/dw): how much the loss would change, to first order, without the weight; 0 where it reads none."""
     import torch
 
     with torch.enable_grad():
         leaves = {layer: weight.detach().clone().requires_grad_() for layer, weight in weights.items()}
-        gradients = torch.autograd.grad(loss_at(leaves), list(leaves.values()))
+        gradients = torch.autograd.grad(loss_at(leaves), list(leaves.values()), materialize_grads=True)
     return {layer: (weights[layer] * gradient).abs() for layer, gradient in zip(leaves, gradients, strict=True)}
+
+
+def ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The share of all values of all ``tensors`` that are smaller than each, in [0, 1)."""
+    import torch
+
+    if not tensors:
+        return []
+    ordered = torch.cat([tensor.flatten() for tensor in tensors]).sort().values
+    total = len(ordered)
+    return [torch.searchsorted(ordered, tensor.contiguous()).double() / total for tensor in tensors]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,10 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from core.coresets.samples import Samples
-from core.pruning.pruner import Group, Moment, Pruner, View
+from core.data.bundle import Bundle, Split
+from core.network import Network
+from core.probe import NetworkProbe
+from core.pruning.pruner import Group, Moment, Probe, Pruner, View
 from core.pruning.scope import classifier, groups, prunable
 from core.rng import generator
 
@@ -42,6 +46,21 @@ def two_groups(model: nn.Module, rate: float, fc_rate: float) -> tuple[Group, ..
 
 def moment(epoch: int, step_in_epoch: int = 0, epochs: int = EPOCHS, steps: int = STEPS, every: int = EVERY) -> Moment:
     return Moment(epoch, epochs, max(0, epoch - 1) * steps + step_in_epoch, step_in_epoch, steps, every, every)
+
+
+class Plain(Network):
+    """A network whose inputs are floats already, in the module's own precision."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module, cast("Bundle", SimpleNamespace(mean_C=torch.zeros(1), std_C=torch.ones(1))))
+
+    def inputs(self, images: Tensor) -> Tensor:
+        return images
+
+
+def answering(**answers: object) -> Probe:
+    """A probe that gives these answers and no others."""
+    return cast("Probe", SimpleNamespace(**answers))
 
 
 @dataclass
@@ -97,9 +116,15 @@ class Run:
             weights=stored,
             gradients=gradients,
             mask=self.mask,
-            loss_at=lambda weights: self.loss(weights, 0),
+            probe=self.probe(),
             generator=lambda: generator(self.seed, "prune", now.epoch, now.step_in_epoch),
         )
+
+    def probe(self) -> Probe:
+        first = next(self.model.parameters())
+        images = torch.randn(12, 2, 5, 5, generator=generator(self.seed, "order")).to(first)
+        batch = Split(images, (torch.arange(12) % 3).to(first.device))
+        return NetworkProbe(Plain(self.model), lambda: batch, lambda samples, backward=False: None)
 
     def apply(self, mask: Mask | None) -> Mask:
         if mask is not None:
@@ -122,6 +147,7 @@ def view_of(
     mask: Tensor | None = None,
     gradient: Tensor | None = None,
     seed: int = 0,
+    probe: Probe | None = None,
 ) -> View:
     """The view of one layer, named w, that is a group of its own."""
     return View(
@@ -130,7 +156,7 @@ def view_of(
         weights={"w": weights},
         gradients={} if gradient is None else {"w": gradient},
         mask={"w": torch.ones_like(weights, dtype=torch.bool) if mask is None else mask},
-        loss_at=lambda weights: weights["w"].sum(),
+        probe=probe or answering(loss=lambda weights: weights["w"].sum()),
         generator=lambda: torch.Generator().manual_seed(seed),
     )
 

@@ -23,11 +23,16 @@ from tests.core.harness import EPOCHS, Run, digest, moment, network, one_group, 
 if TYPE_CHECKING:
     from core.pruning.pruner import Mask
 
+FIXED = ("random", "snip", "grasp", "synflow", "rigl", "set")
+GRADUAL = ("gmp", "seven", "screening", "lnpt")
 CHOICES: dict[str, dict[str, object]] = {
     "none": {"name": "none"},
     **{f"random-{a}": {"name": "random", "allocation": a} for a in ("erk", "uniform", "global")},
     **{f"snip-{a}": {"name": "snip", "allocation": a} for a in ("erk", "uniform", "global")},
     **{f"gmp-{a}": {"name": "gmp", "allocation": a, "update_every": 2} for a in ("erk", "uniform", "global")},
+    **{f"grasp-{a}": {"name": "grasp", "allocation": a} for a in ("erk", "uniform", "global")},
+    **{f"synflow-{a}": {"name": "synflow", "allocation": a, "rounds": 10} for a in ("erk", "uniform", "global")},
+    **{f"{m}-{a}": {"name": m, "allocation": a, "update_every": 2} for m in GRADUAL[1:] for a in ("erk", "global")},
     "gmp-interval": {"name": "gmp", "update_every": {"per_interval": 3}},
     "gmp-too-rare": {"name": "gmp", "update_every": 1000},
     "gmp-late": {"name": "gmp", "start": 0.5, "end": 1.0, "update_every": 1},
@@ -37,7 +42,6 @@ CHOICES: dict[str, dict[str, object]] = {
     "probmask": {"name": "probmask"},
 }
 RATES = [0.0, 0.1, 0.35, 0.5, 0.9, 0.99]
-FIXED = ("random", "snip", "rigl", "set")
 ADAPTER: TypeAdapter[Pruner] = TypeAdapter(PrunerChoice)
 
 every = pytest.mark.parametrize("choice", CHOICES)
@@ -120,7 +124,7 @@ def test_counts_stay_or_fall(choice: str) -> None:
     for old, new in itertools.pairwise(masks):
         if pruner.name in FIXED:
             assert kept(old) == kept(new)
-        if pruner.name == "gmp":
+        if pruner.name in GRADUAL:
             assert all(bool((old[layer] | ~keep).all()) for layer, keep in new.items())
         assert density(new) <= density(old)
 
@@ -225,7 +229,7 @@ def fingerprint(choice: str, seed: int = 0) -> str:
 
 
 def next_update(pruner: Pruner) -> Moment:
-    epoch = EPOCHS if pruner.name in ("gmp", "probmask") else 3
+    epoch = EPOCHS if pruner.name in (*GRADUAL, "probmask") else 3
     return moment(epoch, 2 if pruner.name == "probmask" else 0)
 
 

@@ -5,20 +5,34 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import f_oneway
+from torch import Tensor, nn
+from torch.nn.utils import prune
 
+from core.pruning import scores
+from core.pruning.allocation import keep_top
 from core.pruning.gmp import GMP
+from core.pruning.grasp import GraSP, weighted_curvature
+from core.pruning.lnpt import LNPT, _filled
 from core.pruning.none import NoPruning
 from core.pruning.probmask import ProbMask
-from core.pruning.pruner import Pruner, View
+from core.pruning.pruner import Group, Pruner, View
 from core.pruning.random import Random
 from core.pruning.rigl import RigL
 from core.pruning.schedule import PerInterval
+from core.pruning.scope import prunable
+from core.pruning.screening import Screening, _per_weight, f_statistic
 from core.pruning.set import SET
+from core.pruning.seven import SEVEN
 from core.pruning.snip import SNIP
-from tests.core.harness import moment, view_of
+from core.pruning.synflow import SynFlow
+from core.rounding import count
+from tests.core.harness import Run, answering, moment, network, one_group, view_of
 
 
 def mask_of(bits: str) -> Tensor:
@@ -51,10 +65,136 @@ def test_random_keeps_the_largest_draws() -> None:
 def test_snip_keeps_the_largest_products_of_weight_and_gradient() -> None:
     # L = sum c w, so the gradient is c: abs(w c) = 1, .5, 1.5, 2.
     coefficients = torch.tensor([1.0, 0.25, -0.5, 4.0])
-    view = view_of(torch.tensor([1.0, -2.0, 3.0, 0.5]), rate=0.5, now=moment(0))
-    view = replace(view, loss_at=lambda weights: (coefficients * weights["w"]).sum())
+    probe = answering(loss=lambda weights: (coefficients * weights["w"]).sum())
+    view = view_of(torch.tensor([1.0, -2.0, 3.0, 0.5]), rate=0.5, now=moment(0), probe=probe)
     with torch.no_grad():
         assert init(SNIP(), view) == "0011"
+
+
+def test_grasp_keeps_the_highest_products_of_weight_and_curved_gradient() -> None:
+    # L = w' A w / 2 with a symmetric A.
+    matrix = torch.tensor([[2.0, 1.0, 0.0, 0.0], [1.0, 3.0, 0.0, -1.0], [0.0, 0.0, 2.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
+    weights = torch.tensor([1.0, 1.0, -1.0, 1.0])
+    # g = A w = (3, 3, -2, -1), H g = A g = (9, 13, -4, -3), w (H g) = (9, 13, 4, -3).
+    worth = weighted_curvature({"w": weights}, lambda w: w["w"] @ matrix @ w["w"] / 2)
+    assert worth["w"].tolist() == [9, 13, 4, -3]
+    # Through the method: one sample of class 0, logits (w . x) T and 0, so the loss is softplus(-w . x). With
+    # s = sigmoid(-w . x), g = -s x and H = s (1 - s) x x', so w (H g) = -s^2 (1 - s) |x|^2 (w x): the lowest w x stay.
+    x = torch.tensor([1.0, 2.0, -3.0, 0.5])
+    probe = answering(
+        logits=lambda w: torch.stack([(w["w"] * x).sum() * 200, torch.zeros(())])[None], labels=torch.tensor([0])
+    )
+    view = view_of(torch.tensor([0.3, -0.2, 0.1, 0.2]), rate=0.5, now=moment(0), probe=probe)
+    # w x = .3, -.4, -.3, .1
+    assert init(GraSP(), view) == "0110"
+
+
+def test_synflow_prunes_in_rounds_so_that_no_layer_is_cut_through() -> None:
+    # A chain y = v (a x1 + b x2) of ones: R = v (a + b), scores a v, b v, v (a + b) = 2, 1, 3.
+    # Half of four: round 1 at density 1/sqrt(2) keeps 3 of the 4, round 2 keeps 2. d is out of the chain: score 0.
+    weights = torch.tensor([2.0, -1.0, 1.0, 9.0])
+    probe = answering(flow=lambda w: (w["w"][2] * (w["w"][0].abs() + w["w"][1].abs())).abs())
+    view = view_of(weights, rate=0.5, now=moment(0), probe=probe)
+    assert init(SynFlow(rounds=2), view) == "1010"
+
+
+def test_synflow_conserves_its_scores_at_every_hidden_unit() -> None:
+    # Tanaka et al., theorem 1: what flows into a layer flows out of it, so the sums of the scores of layers agree.
+    model = network().double()
+    bare = {name: weight.detach() for name, weight in prunable(model).items()}
+    for name, parameter in model.named_parameters():
+        parameter.data.mul_(name in bare)
+    probe = Run(SynFlow(), one_group(model, 0.5), nn.Sequential(model[0], *model[2:])).probe()
+    names = dict(zip(bare, ("0.weight", "3.weight", "4.weight"), strict=True))
+    flow = scores.saliency({names[name]: weight for name, weight in bare.items()}, probe.flow)
+    sums = torch.stack([score.sum() for score in flow.values()])
+    torch.testing.assert_close(sums, sums[0].expand(3))
+    # And unit by unit: what enters a hidden unit of the second-last layer is what leaves it.
+    torch.testing.assert_close(flow["3.weight"].sum(1), flow["4.weight"].sum(0))
+
+
+def test_seven_sums_scaled_sensitivities() -> None:
+    # First step: m = |g|, v = g^2 once corrected, so m / sqrt(v) = 1 and abs(w g) = 2, 1, 3, 0 is added.
+    # Second step, g halved: m = (.16 |g| + .1 |g|) / .36 = .26/.36 |g|, v = (.16 + .05) / .36 g^2 = .21/.36 g^2:
+    # abs(w g) / 2 times (.26 / .36) / sqrt(.21 / .36) is added.
+    weights, gradient = torch.tensor([1.0, -1.0, 3.0, 5.0]), torch.tensor([2.0, 1.0, -1.0, 0.0])
+    pruner = SEVEN(start=0.5, update_every=1)
+    first = view_of(weights, rate=0.5, now=moment(1, 0), gradient=gradient)
+    second = view_of(weights, rate=0.5, now=moment(1, 1), gradient=gradient / 2)
+    state = pruner.step(pruner.step(pruner.init(first)[0], first)[0], second)[0]
+    scale = 1 + 0.5 * (0.26 / 0.36) / math.sqrt(0.21 / 0.36)
+    torch.testing.assert_close(state["importance/w"], scale * torch.tensor([2.0, 1.0, 3.0, 0.0]))
+    last = view_of(weights, rate=0.5, now=moment(8), gradient=torch.zeros(4))
+    assert shown(pruner.step(state, last)[1]) == "1010"
+
+
+def test_screening_mixes_the_ranks_of_f_and_magnitude() -> None:
+    # Two classes of two samples. Input 1: 0 0 | 1 1, no spread within: F infinite. Input 2: 0 2 | 1 3: between
+    # (1 + 1) / 4 * 2 = 1, within 4 / 2 = 2: F = 1/2. Input 3 is constant: F = 0.
+    read = torch.tensor([[0.0, 0.0, 5.0], [0.0, 2.0, 5.0], [1.0, 1.0, 5.0], [1.0, 3.0, 5.0]])
+    assert f_statistic(read, torch.tensor([0, 0, 1, 1])).tolist() == [math.inf, 0.5, 0]
+    # Ranks of F per column 4 2 0 (of six), of abs(w) 0 2 3 | 4 1 5: mixed 4 4 3 | 8 3 5, halved; three stay.
+    weights = torch.tensor([[0.1, -0.3, 0.4], [0.5, 0.2, -0.6]])
+    probe = answering(inputs=lambda w: {"w": read}, labels=torch.tensor([0, 0, 1, 1]))
+    pruner = Screening(update_every=1)
+    view = view_of(weights, rate=0.5, now=moment(8), probe=probe)
+    new = pruner.step({}, view)[1]
+    assert new is not None
+    assert new["w"].int().tolist() == [[1, 0, 0], [1, 0, 1]]
+
+
+def test_screening_sees_each_group_of_a_grouped_convolution() -> None:
+    # Four inputs in two groups: outputs 1 and 2 read inputs 1 and 2, outputs 3 and 4 the others.
+    values = _per_weight(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.zeros(4, 2, 1, 1))
+    assert values.flatten(1).tolist() == [[1, 2], [1, 2], [3, 4], [3, 4]]
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_f_statistic_is_scipys(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(3), draw.integers(0, 3, 9)])
+    values = draw.normal(size=(12, 2)) + labels[:, None]
+    ours = f_statistic(torch.tensor(values), torch.tensor(labels))
+    theirs = f_oneway(*(values[labels == c] for c in range(3)), axis=0).statistic
+    torch.testing.assert_close(ours, torch.tensor(theirs))
+
+
+def test_lnpt_keeps_what_moves_the_features_away_from_the_teachers() -> None:
+    # Features w1 x, w2 x, w3 x, x = 1; teacher .9 of the first weights and .1 of the next. The gap is sum (w - t)^2,
+    # its gradient 2 (w - t). From w = 1, 1, 1, 1 to 2, 1.5, 1, 9: t = 1.1, 1.05, 1, 1.8.
+    # w 2 (w - t) = 3.6, 1.35, 0, 129.6.
+    probe = answering(features=lambda w: w["w"][None])
+    pruner = LNPT(teacher_decay=0.9, update_every=1)
+    state, _ = pruner.init(view_of(torch.ones(4), rate=0.5, now=moment(0), probe=probe))
+    view = view_of(torch.tensor([2.0, 1.5, 1.0, 9.0]), rate=0.5, now=moment(8), probe=probe)
+    state, new = pruner.step(state, view)
+    torch.testing.assert_close(state["teacher/w"], torch.tensor([1.1, 1.05, 1.0, 1.8]))
+    assert shown(new) == "1001"
+    worth = pruner.scores(state, view)["w"]
+    torch.testing.assert_close(worth, torch.tensor([3.6, 1.35, 0.0, 129.6]))
+
+
+def test_lnpt_ranks_a_layer_that_the_features_do_not_read_by_magnitude() -> None:
+    # The classifier c has ranks 0, 2/3 and 1/3 of its own: it is worth the seen scores of places 0, 2 and 1 of four.
+    told = {"w": torch.tensor([4.0, 1.0, 2.0, 3.0]), "c": torch.zeros(3)}
+    weights = {"w": torch.ones(4), "c": torch.tensor([0.1, -0.9, 0.5])}
+    filled = _filled(Group(("w", "c"), 0.5), told, weights)
+    assert filled["w"].tolist() == [4, 1, 2, 3]
+    assert filled["c"].tolist() == [1, 3, 2]
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 0.95))
+@settings(max_examples=20, deadline=None)
+def test_the_global_ranking_is_torchs(seed: int, rate: float) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    layers = {"a": torch.randn(4, 5, generator=draw), "b": torch.randn(7, generator=draw)}
+    mask = keep_top([Group(("a", "b"), rate)], scores.magnitude(layers), "global")
+    holder = nn.ParameterDict(layers)
+    removed = 27 - count(Group(("a", "b"), rate).density, 27)
+    prune.global_unstructured([(holder, "a"), (holder, "b")], prune.L1Unstructured, amount=removed)
+    for layer, keep in mask.items():
+        assert torch.equal(keep, getattr(holder, f"{layer}_mask").bool())
 
 
 def test_gmp_follows_the_cubic() -> None:
