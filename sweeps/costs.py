@@ -144,7 +144,7 @@ class Network:
 
 @lru_cache(maxsize=64)
 def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Network | None:
-    """The model, built without memory and measured; ``None`` where torch is absent.
+    """The model, built without initial values and measured; ``None`` where torch is absent.
 
     Raises ``ValueError`` when the model cannot take the image shape.
     """
@@ -158,6 +158,8 @@ def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -
 
     with torch.device("meta"):
         module = model.build(image_shape, num_classes)
+    # One image through memory that nobody wrote is quicker than the meta device's forward, which loads a compiler.
+    module = module.to_empty(device="cpu")
     shapes = {name: tuple(weight.shape) for name, weight in prunable(module).items()}
     parameters = sum(tensor.numel() for tensor in module.state_dict().values())
     return Network(measure(module, image_shape), parameters, shapes, classifier(module))
