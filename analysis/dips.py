@@ -1,0 +1,220 @@
+"""Robust dips at switches: local noise, the expected course, events, recovery, and the controls' own loss."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.courses import CORESET, PRUNE, Courses, Ints, median
+from analysis.inference import Floats
+
+CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
+_SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
+ENOUGH = 8  # second differences that a local noise rests on; with fewer, the whole run's
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The thresholds, frozen; accuracies as fractions.
+
+    An event is a gap above max(min_drop, z · noise); it has recovered when ``recovered`` of the
+    drop is back at the horizon. ``ahead`` epochs before a switch give the level before it.
+    ``select_every`` is R where the tables do not tell it.
+    """
+
+    min_drop: float = 0.03
+    z: float = 5.0
+    recovered: float = 0.5
+    ahead: int = 3
+    select_every: int | None = None
+
+
+@dataclass(frozen=True)
+class Dips:
+    """Arrays with one entry per event; ``row`` is of the courses, epochs count from 1.
+
+    loss_E2 is what the prune-only and the coreset-only control lost themselves, NaN without one.
+    ``stuck``: the accuracy never left chance since.
+    """
+
+    row: Ints
+    epoch: Ints
+    before: Floats
+    expected: Floats
+    trough: Floats
+    trough_epoch: Ints
+    drop: Floats
+    noise: Floats
+    threshold: Floats
+    recovery: Floats
+    horizon: Ints
+    censored: NDArray[np.bool_]
+    stuck: NDArray[np.bool_]
+    loss_E2: Floats
+
+
+def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -> Floats:
+    """1.4826 · MAD of second differences / √6 within ± 2R epochs, none of them across a switch.
+
+    Never below √(acc (1 − acc) / n_eval) at accuracy ``level``. Our reading: where fewer than
+    ENOUGH second differences remain in reach, all of the run's are used; and the gap holds the
+    references' noise too, so it is never below the median of theirs, measured in the same way.
+    """
+    noise = _own_noise(c, rows, epoch, group)
+    theirs = np.full((len(rows), c.references_C3.shape[1]), np.nan)
+    for k in range(theirs.shape[1]):
+        there = c.references_C3[rows, k] >= 0
+        theirs[there, k] = _own_noise(c, c.references_C3[rows[there], k], epoch, group)
+    floor = np.sqrt(np.clip(level * (1 - level), 0, None) / c.samples_C[rows])
+    return np.fmax(np.fmax(np.nan_to_num(noise), np.nan_to_num(median(theirs))), np.nan_to_num(floor))
+
+
+def _own_noise(c: Courses, rows: Ints, epoch: int, group: int) -> Floats:
+    second = np.diff(c.accuracy_CT[rows], n=2, axis=1)  # column t is around epoch t + 2
+    across = np.array([s + k for s in c.switches[group] for k in (-3, -2)], dtype=np.int64)
+    second[:, across[(across >= 0) & (across < second.shape[1])]] = np.nan
+    reach = 2 * c.periods[group]
+    near = second[:, max(epoch - reach - 2, 0) : max(epoch + reach - 1, 0)]
+    few = np.isfinite(near).sum(axis=1) < ENOUGH
+    noise = _spread(near)
+    if few.any():
+        noise[few] = _spread(second[few])
+    return noise
+
+
+def _spread(second: Floats) -> Floats:
+    centred = np.abs(second - median(second)[:, None])
+    noise: Floats = CONSISTENT * median(centred) / _SECOND_DIFFERENCE
+    return noise
+
+
+def expected_course(c: Courses, rows: Ints, epoch: int, ahead: int) -> tuple[Floats, Floats]:
+    """(before, expected): the level ahead of ``epoch``, and the course over all epochs, (rows, epochs).
+
+    before + max(0, median over the references of their change since before); flat without one.
+    """
+    before = _level(c, rows, epoch, ahead)
+    change = np.full((len(rows), c.epochs, c.references_C3.shape[1]), np.nan)
+    for k in range(c.references_C3.shape[1]):
+        reference = c.references_C3[rows, k]
+        there = reference >= 0
+        others = reference[there]
+        change[there, :, k] = c.smooth_CT[others] - _level(c, others, epoch, ahead)[:, None]
+    return before, before[:, None] + np.fmax(median(change), 0.0)
+
+
+def _level(c: Courses, rows: Ints, epoch: int, ahead: int) -> Floats:
+    return median(c.filled_CT[rows, max(epoch - 1 - ahead, 0) : max(epoch - 1, 0)])
+
+
+def find_dips(c: Courses, settings: Detection) -> Dips:
+    """Every event of every run, in order of group and epoch; one per run until it has recovered."""
+    open_until = np.zeros(len(c.cells), dtype=np.int64)
+    stuck_at = never_launched(c, settings)
+    parts = [_none()]
+    for group, epochs in enumerate(c.switches):
+        rows = np.flatnonzero(c.group_C == group).astype(np.int64)
+        for epoch in epochs:
+            free = rows[(open_until[rows] < epoch) & (epoch <= c.last_C[rows])]
+            dips, back = _at(c, free, epoch, group, stuck_at[free] == epoch, settings)
+            open_until[dips.row] = back
+            parts.append(dips)
+    return Dips(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Dips)})
+
+
+def _none() -> Dips:
+    ints, floats, flags = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool)
+    return Dips(
+        *(ints, ints, floats, floats, floats, ints, floats, floats, floats, floats, ints, flags, flags),
+        np.zeros((0, 2)),
+    )
+
+
+def _at(
+    c: Courses, rows: Ints, epoch: int, group: int, forced: NDArray[np.bool_], settings: Detection
+) -> tuple[Dips, Ints]:
+    """The events of ``rows`` at one switch, and the epoch by which each has recovered."""
+    period = c.periods[group]
+    before, expected = expected_course(c, rows, epoch, settings.ahead)
+    gap = expected - c.smooth_CT[rows]
+    at = np.arange(1, c.epochs + 1)
+    noise = local_noise(c, rows, epoch, group, before)
+    threshold = np.maximum(settings.min_drop, settings.z * noise)
+    end = np.where(forced, c.last_C[rows], epoch + period - 1)
+    seen = np.isfinite(c.accuracy_CT[rows])
+    inside = np.where(seen & (at >= epoch) & (at <= end[:, None]), gap, np.nan)
+    deepest = np.argmax(np.nan_to_num(inside, nan=-np.inf), axis=1)
+    drop = np.nan_to_num(np.take_along_axis(inside, deepest[:, None], axis=1)[:, 0])
+    hit = (drop > threshold) | forced
+    rows, gap, deepest, drop = rows[hit], gap[hit], deepest[hit], np.maximum(drop[hit], 0.0)
+    forced, expected = forced[hit], expected[hit]
+    horizon = np.where(forced, c.last_C[rows], np.minimum(epoch + 2 * period, c.last_C[rows]))
+    index = np.arange(len(rows))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recovery = np.where(drop > 0, 1 - gap[index, horizon - 1] / drop, np.nan)
+    found = Dips(
+        rows,
+        np.full(len(rows), epoch),
+        before[hit],
+        expected[index, deepest],
+        c.smooth_CT[rows, deepest],
+        deepest + 1,
+        drop,
+        noise[hit],
+        threshold[hit],
+        recovery,
+        horizon,
+        c.last_C[rows] - epoch + 1 < period,
+        forced,
+        _controls_loss(c, rows, epoch, group, horizon, settings),
+    )
+    return found, _recovered_by(c, found, gap, settings)
+
+
+def _recovered_by(c: Courses, dips: Dips, gap: Floats, settings: Detection) -> Ints:
+    """The first epoch after the trough at which enough of the drop is back; beyond the last where none is."""
+    after = np.arange(1, c.epochs + 1) > dips.trough_epoch[:, None]
+    back = after & (gap <= (1 - settings.recovered) * dips.drop[:, None]) & ~dips.stuck[:, None]
+    return np.where(back.any(axis=1), back.argmax(axis=1) + 1, c.epochs + 1).astype(np.int64)
+
+
+def _controls_loss(c: Courses, rows: Ints, epoch: int, group: int, horizon: Ints, settings: Detection) -> Floats:
+    """What each control lost lastingly at a switch within [s − R, horizon), measured at the horizon; (rows, 2).
+
+    Its own expected course follows the dense run. Our reading: the loss since the switch, among
+    those in the window, since which it lost most; nothing before the first switch counts.
+    """
+    out = np.full((len(rows), 2), np.nan)
+    for k in (PRUNE, CORESET):
+        control = c.references_C3[rows, k]
+        there = np.flatnonzero(control >= 0)
+        for start in c.switches[group]:
+            near = there[(start >= epoch - c.periods[group]) & (start < np.maximum(horizon[there], epoch + 1))]
+            mine, at = control[near], horizon[near] - 1
+            _, expected = expected_course(c, mine, start, settings.ahead)
+            loss = expected[np.arange(len(near)), at] - c.smooth_CT[mine, at]
+            out[near, k] = np.fmax(out[near, k], np.fmax(loss, 0.0))
+    return out
+
+
+def never_launched(c: Courses, settings: Detection) -> Ints:
+    """For each joint run whose accuracy never leaves chance after its first joint removal, that switch; else 0.
+
+    The first joint removal is the run's first switch that removes samples (unknown counts do not
+    speak against it). Our reading: chance is left when the median of the R epochs from a switch
+    exceeds chance + max(min_drop, z · √(chance (1 − chance) / n_eval)).
+    """
+    removal = c.switch_CT & ~(c.counts["samples_removed"] == 0)
+    joint = (c.cells["role"] == "joint").to_numpy(dtype=bool) & removal.any(axis=1)
+    first = np.where(joint, removal.argmax(axis=1) + 1, 0)
+    chance = c.cells["chance"].to_numpy(dtype=np.float64, na_value=np.nan)
+    floor = np.nan_to_num(np.sqrt(chance * (1 - chance) / c.samples_C))
+    limit = chance + np.maximum(settings.min_drop, settings.z * floor)
+    left, seen = np.zeros(len(first), bool), np.zeros(len(first), bool)
+    for group, epochs in enumerate(c.switches):
+        rows = np.flatnonzero((c.group_C == group) & (first > 0))
+        for epoch in epochs:
+            level = median(c.accuracy_CT[rows, epoch - 1 : epoch - 1 + c.periods[group]])
+            left[rows] |= (epoch >= first[rows]) & (level > limit[rows])
+            seen[rows] |= (epoch >= first[rows]) & np.isfinite(level)
+    return np.where(seen & ~left, first, 0)

@@ -1,0 +1,82 @@
+"""Why an event has its kind, in one line."""
+
+import math
+
+from analysis.events import Event
+
+
+def reason(event: Event) -> str:
+    """One sentence or two: what was lost, and what tells whose loss it is."""
+    return " ".join(filter(None, (_lost(event), _why(event), _rest(event))))
+
+
+def _lost(e: Event) -> str:
+    if e.kind == "divergence":
+        return f"In epoch {e.epoch} the loss was not finite or exploded."
+    if e.kind == "layer_collapse" and not math.isfinite(e.threshold):
+        return f"From epoch {e.epoch} on a layer had no live weight."
+    if e.never_launched:
+        return f"Never launched: since its first joint removal in epoch {e.epoch} it has not left chance."
+    return (
+        f"At the switch of epoch {e.epoch} accuracy fell {_points(e.drop)} below its expected course "
+        f"({_percent(e.trough)} instead of {_percent(e.expected)} %, epoch {e.trough_epoch})."
+    )
+
+
+def _why(e: Event) -> str:
+    why = {
+        "transient": f"{_share(e.recovery)} of it was back by epoch {e.horizon}.",
+        "layer_collapse": "A layer had no live weight in the window." if math.isfinite(e.threshold) else "",
+        "single_loss": _single(e),
+        "sparse_capacity": f"Neither control lost it; {_nothing(e)}, so nothing was lost twice.",
+        "critical_double_loss": f"{_lasting(e)}, neither control did, and {_both(e)} were removed in the window.",
+        "unattributed": _unattributed(e),
+    }
+    return why.get(e.kind, "")
+
+
+def _rest(e: Event) -> str:
+    return "Fewer epochs than a period were left: whether it lasts is not known." if e.censored else ""
+
+
+def _lasting(e: Event) -> str:
+    return (
+        "It lasted" if not math.isfinite(e.recovery) else f"It lasted ({_share(e.recovery)} back by epoch {e.horizon})"
+    )
+
+
+def _single(e: Event) -> str:
+    who = {"prune": "prune-only", "coreset": "coreset-only"}.get(e.cause, "")
+    if e.role != "joint":
+        return f"It is the {who} run's own: {_lasting(e)[0].lower()}{_lasting(e)[1:]}."
+    lost = e.control_drop.get(f"{e.cause}_only", math.nan)
+    return f"The {who} control lost {_points(lost)} itself; only {_points(e.excess)} are the joint cell's own."
+
+
+def _nothing(e: Event) -> str:
+    return "no weights were removed in the window" if e.weights_removed == 0 else "no samples left in the window"
+
+
+def _both(e: Event) -> str:
+    samples = "samples" if math.isnan(e.samples_removed) else f"{e.samples_removed:,.0f} samples"
+    weights = "weights" if math.isnan(e.weights_removed) else f"{e.weights_removed:,.0f} weights"
+    unknown = " (counts unknown)" if math.isnan(e.samples_removed + e.weights_removed) else ""
+    return f"{samples} and {weights}{unknown}"
+
+
+def _unattributed(e: Event) -> str:
+    if e.add:
+        return f"Whose loss it is cannot be told: add {' and '.join(e.add)}."
+    return "It is a run without treatment: neither pruning nor a coreset can have caused it."
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:.1f} points".replace("-", "−")
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _share(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %".replace("-", "−")

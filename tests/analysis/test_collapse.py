@@ -1,0 +1,308 @@
+"""Collapse events: cases worked by hand, kinds and reasons, missing columns, and generated histories."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.collapse import collapse_events, notes
+from analysis.courses import courses, filled, median, smooth
+from analysis.dips import Detection, local_noise
+from analysis.events import Event, to_json
+from analysis.runs import validate_history
+from tests.analysis.generated_histories import false_alarms, generate, scores
+from tests.analysis.synthetic_runs import run, table
+
+T, R, FIRST = 30, 5, 10
+FLAT = {"dense": 0.9, "prune": 0.88, "coreset": 0.87, "joint": 0.85}
+TREATMENT = {"dense": (0.0, 1.0), "prune": (0.9, 1.0), "coreset": (0.0, 0.1), "joint": (0.9, 0.1)}
+AT = np.arange(1, T + 1)
+
+
+def sweep(
+    courses: dict[str, np.ndarray | float], without: tuple[str, ...] = (), **columns: Any
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One seed of the four treatments as tables; ``columns`` are of the joint run's history."""
+    made = FLAT | courses
+    names = [name for name in made if name not in without]
+    ends = {name: len(np.broadcast_to(made[name], T)) if np.isscalar(made[name]) else len(made[name]) for name in names}
+    last = {name: np.asarray(np.broadcast_to(made[name], ends[name]), float)[-1] for name in names}
+    runs = table([run(*TREATMENT[name], 0, last[name], epochs=T) for name in names])
+    rows = [_rows(cell, name, made[name], columns) for cell, name in zip(runs["cell_id"], names, strict=True)]
+    return runs, validate_history(pd.concat(rows, ignore_index=True))
+
+
+def _rows(cell_id: str, name: str, accuracy: np.ndarray | float, columns: dict[str, Any]) -> pd.DataFrame:
+    values = np.broadcast_to(accuracy, T) if np.isscalar(accuracy) else np.asarray(accuracy)
+    at = AT[: len(values)]
+    switch = (at >= FIRST) & (at % R == 0) & (name in ("coreset", "joint"))
+    rows = pd.DataFrame(
+        {"cell_id": cell_id, "epoch": at, "accuracy_test": values, "coreset_size": 10, "switch": switch}
+    )
+    rows["samples_removed"] = np.where(switch, 7, 0)
+    rows["weights_removed"] = 3 if name in ("prune", "joint") else 0
+    rows["loss_train"], rows["dead_layers"] = 0.3, 0
+    return rows.assign(**columns) if name == "joint" else rows
+
+
+def step(level: float, at: int, depth: float, back: int = T + 1) -> np.ndarray:
+    """``level``, lowered by ``depth`` from epoch ``at`` to before ``back``."""
+    return level - depth * ((at <= AT) & (back > AT))
+
+
+def only(events: tuple[Event, ...], role: str = "joint") -> Event:
+    found = [event for event in events if event.role == role]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_double_loss_by_hand() -> None:
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.30)})))
+    assert (event.kind, event.status, event.epoch) == ("critical_double_loss", "suspected", 15)
+    assert (event.before, event.expected, event.trough) == pytest.approx((0.85, 0.85, 0.55))
+    assert (event.drop, event.excess, event.recovery) == pytest.approx((0.30, 0.30, 0.0))
+    assert (event.horizon, event.trough_epoch, event.censored) == (25, 15, False)
+    assert (event.samples_removed, event.weights_removed) == (7, 15)
+    assert set(event.controls) == {"prune_only", "coreset_only", "dense"}
+    assert event.control_drop == pytest.approx({"prune_only": 0.0, "coreset_only": 0.0})
+    assert "7 samples and 15 weights were removed" in event.reason
+    assert "fell 30.0 points below its expected course (55.0 instead of 85.0 %, epoch 15)" in event.reason
+
+
+def test_expected_course_follows_the_median_of_the_references_and_never_falls() -> None:
+    """dense +10, prune-only +4, coreset-only −20 points: the median is +4."""
+    made = {"dense": step(0.9, 15, -0.1), "prune": step(0.88, 15, -0.04), "coreset": step(0.87, 15, 0.2)}
+    event = only(collapse_events(*sweep({**made, "joint": step(0.85, 15, 0.4)})))
+    assert event.expected == pytest.approx(0.89)
+    assert event.drop == pytest.approx(0.44)
+    falling = {"dense": step(0.9, 15, 0.2), "prune": step(0.88, 15, 0.2), "coreset": step(0.87, 15, 0.2)}
+    assert only(collapse_events(*sweep({**falling, "joint": step(0.85, 15, 0.4)}))).expected == pytest.approx(0.85)
+
+
+def test_a_stall_counts_while_the_references_go_on() -> None:
+    rising = {name: step(FLAT[name] - 0.2, 15, -0.2) for name in ("dense", "prune", "coreset")}
+    event = only(collapse_events(*sweep({**rising, "joint": 0.65})))
+    assert (event.kind, event.epoch) == ("critical_double_loss", 15)
+    assert (event.before, event.trough, event.drop) == pytest.approx((0.65, 0.65, 0.2))
+
+
+def test_a_rise_that_hides_a_loss_does_not() -> None:
+    rising = {name: step(FLAT[name] - 0.3, 15, -0.3) for name in ("dense", "prune", "coreset")}
+    event = only(collapse_events(*sweep({**rising, "joint": step(0.5, 15, -0.1)})))
+    assert event.drop == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("depth", "found"), [(0.0301, True), (0.0299, False)])
+def test_the_smallest_event_is_three_points(depth: float, found: bool) -> None:
+    assert bool(collapse_events(*sweep({"joint": step(0.85, 15, depth)}))) is found
+
+
+def test_the_smallest_event_is_five_times_the_noise_of_the_evaluation() -> None:
+    """√(.85 · .15 / 510) = 0.0158: an event needs 7.9 points."""
+    for depth, found in ((0.085, True), (0.075, False)):
+        runs, history = sweep({"joint": step(0.85, 15, depth)})
+        assert bool(collapse_events(runs.assign(n_test=510), history)) is found
+
+
+def test_transient_recovers_by_half_and_may_be_followed_by_another() -> None:
+    joint = step(0.85, 10, 0.2, back=13) - 0.85 + step(0.85, 25, 0.3)
+    events = collapse_events(*sweep({"joint": joint}))
+    assert [(e.kind, e.epoch) for e in sorted(events, key=lambda e: e.epoch)] == [
+        ("transient", 10),
+        ("critical_double_loss", 25),
+    ]
+
+
+@pytest.mark.parametrize(("regained", "kind"), [(0.49, "critical_double_loss"), (0.51, "transient")])
+def test_recovery_is_at_the_horizon(regained: float, kind: str) -> None:
+    joint = 0.85 - 0.2 * (AT >= 10) + 0.2 * regained * (AT >= 19)
+    event = only(collapse_events(*sweep({"joint": joint})))
+    assert (event.kind, event.horizon) == (kind, 20)
+    assert event.recovery == pytest.approx(regained)
+
+
+def test_one_event_until_it_has_recovered() -> None:
+    slow = 0.85 - np.clip(0.03 * (AT - 9), 0, 0.6)
+    event = only(collapse_events(*sweep({"joint": slow})))
+    assert event.epoch == 10
+
+
+@pytest.mark.parametrize(("role", "cause"), [("prune", "prune"), ("coreset", "coreset")])
+@pytest.mark.parametrize("control_at", [10, 15, 20])
+def test_a_loss_that_a_control_shows_too_is_single(role: str, cause: str, control_at: int) -> None:
+    made = {role: step(FLAT[role], control_at, 0.3), "joint": step(0.85, 15, 0.32)}
+    events = collapse_events(*sweep(made))
+    event, control = only(events), only(events, f"{role}_only")
+    assert (event.kind, event.cause, event.epoch) == ("single_loss", cause, 15)
+    assert event.excess == pytest.approx(0.02)
+    assert event.control_drop[f"{role}_only"] == pytest.approx(0.3)
+    assert (control.kind, control.cause, control.epoch) == ("single_loss", cause, control_at)
+    assert f"The {cause}-only control lost 30.0 points itself" in event.reason
+
+
+def test_a_control_that_recovers_explains_nothing() -> None:
+    made = {"prune": step(0.88, 15, 0.3, back=19), "joint": step(0.85, 15, 0.32)}
+    assert only(collapse_events(*sweep(made))).kind == "critical_double_loss"
+
+
+@pytest.mark.parametrize(("own", "kind"), [(0.13, "single_loss"), (0.17, "critical_double_loss")])
+def test_a_loss_is_its_own_when_more_than_half_of_it_is(own: float, kind: str) -> None:
+    made = {"prune": step(0.88, 15, 0.30 - own), "joint": step(0.85, 15, 0.30)}
+    assert only(collapse_events(*sweep(made))).kind == kind
+
+
+@pytest.mark.parametrize("column", ["weights_removed", "samples_removed"])
+def test_nothing_is_lost_twice_when_one_of_the_two_was_not_removed(column: str) -> None:
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, **{column: 0})))
+    assert (event.kind, event.status) == ("sparse_capacity", "")
+    assert "nothing was lost twice" in event.reason
+
+
+def test_unknown_counts_are_not_zero() -> None:
+    runs, history = sweep({"joint": step(0.85, 15, 0.3)})
+    unknown = history.drop(columns=["weights_removed", "samples_removed"])
+    event = only(collapse_events(runs, unknown))
+    assert event.kind == "critical_double_loss"
+    assert "(counts unknown)" in event.reason
+    assert any("weights_removed is missing" in note for note in notes(unknown, runs))
+
+
+def test_without_controls_it_says_which_cells_to_add() -> None:
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, without=("prune", "coreset"))))
+    assert event.kind == "unattributed"
+    assert event.add == ("(0.9, 1) with seed 0", "(0, 0.1) with seed 0")
+    assert "add (0.9, 1) with seed 0 and (0, 0.1) with seed 0" in event.reason
+
+
+def test_one_control_suffices_to_show_a_single_loss_but_not_a_double_one() -> None:
+    made = {"prune": step(0.88, 15, 0.3), "joint": step(0.85, 15, 0.3)}
+    assert only(collapse_events(*sweep(made, without=("coreset",)))).kind == "single_loss"
+    assert only(collapse_events(*sweep({"joint": made["joint"]}, without=("coreset",)))).kind == "unattributed"
+
+
+def test_never_launched() -> None:
+    before = {name: np.where(AT < 12, 0.1, 0.9) for name in ("dense", "prune", "coreset")}
+    event = only(collapse_events(*sweep({**before, "joint": 0.1})))
+    assert (event.epoch, event.never_launched, event.kind) == (10, True, "critical_double_loss")
+    assert event.reason.startswith("Never launched: since its first joint removal in epoch 10")
+
+
+def test_nothing_launches_is_not_the_joint_cells_own() -> None:
+    event = only(collapse_events(*sweep(dict.fromkeys(FLAT, 0.1))))
+    assert (event.kind, event.never_launched) == ("single_loss", True)
+
+
+def test_divergence_ends_the_run() -> None:
+    runs, history = sweep({"joint": np.full(17, 0.85)})
+    runs.loc[runs["prune_rate"].gt(0) & runs["coreset_ratio"].lt(1), "reason"] = "diverged"
+    event = only(collapse_events(runs, history))
+    assert (event.kind, event.epoch, event.before) == ("divergence", 17, pytest.approx(0.85))
+
+
+def test_a_loss_that_explodes_is_a_divergence() -> None:
+    loss = np.where(AT >= 18, 30.0, 0.3)
+    event = only(collapse_events(*sweep({"joint": step(0.85, 18, 0.7)}, loss_train=loss)))
+    assert (event.kind, event.epoch) == ("divergence", 18)
+
+
+def test_a_dead_layer() -> None:
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, dead_layers=np.where(AT >= 16, 1, 0))))
+    assert (event.kind, event.epoch) == ("layer_collapse", 15)
+    silent = only(collapse_events(*sweep({}, dead_layers=np.where(AT >= 16, 1, 0))))
+    assert (silent.kind, silent.epoch, silent.drop) == ("layer_collapse", 16, pytest.approx(0))
+
+
+def test_a_switch_with_fewer_epochs_left_than_a_period_is_censored() -> None:
+    event = only(collapse_events(*sweep({"joint": step(0.85, 27, 0.3)})))
+    assert (event.epoch, event.censored, event.status) == (25, False, "suspected")
+    joint = step(0.85, 25, 0.3)[:28]
+    runs, history = sweep({"joint": joint})
+    event = only(collapse_events(runs.assign(epochs=28), history[history["epoch"] <= 28]))
+    assert (event.epoch, event.censored, event.status) == (25, True, "censored")
+
+
+def test_switches_are_the_groups_and_completed_by_the_period() -> None:
+    """The prune-only run has no switch of its own, and a row of a switch epoch may be missing."""
+    runs, history = sweep({"prune": step(0.88, 15, 0.3)})
+    c = courses(runs, history[history["epoch"] != 20])
+    assert c.switches == ((10, 15, 20, 25, 30),)
+    assert c.periods == (5,)
+    event = only(collapse_events(runs, history), "prune_only")
+    assert (event.kind, event.cause, event.epoch) == ("single_loss", "prune", 15)
+
+
+def test_noise_is_that_of_the_epochs_nearby() -> None:
+    """Noise of one point early and a tenth of it late; a level shift at a switch adds nothing."""
+    rng = np.random.default_rng(0)
+    at = np.arange(1, 401)
+    sd = np.where(at <= 200, 0.01, 0.001)
+    rows = []
+    for k in range(40):
+        shifted = 0.8 - 0.3 * (at >= 100) + 0.0005 * at + rng.normal(0, 1, 400) * sd
+        rows.append(pd.DataFrame({"cell_id": f"{k:012x}", "epoch": at, "accuracy_test": np.clip(shifted, 0, 1)}))
+    history = validate_history(pd.concat(rows).assign(coreset_size=1, switch=lambda h: h["epoch"] % 20 == 0))
+    runs = table([run(0.0, 0.1, k, 0.5, epochs=400) for k in range(40)])
+    c = courses(runs, history)
+    every = np.arange(40)
+    level = np.full(40, 0.5)
+    assert local_noise(c, every, 100, 0, level).mean() == pytest.approx(0.01, rel=0.1)
+    assert local_noise(c, every, 300, 0, level).mean() == pytest.approx(0.001, rel=0.1)
+
+
+def test_validation_accuracy_is_used_when_every_run_has_it() -> None:
+    runs, history = sweep({"joint": step(0.85, 15, 0.3)})
+    told = history.assign(accuracy_val=0.5)
+    assert collapse_events(runs, told) == ()
+    first = told["cell_id"] == runs["cell_id"].iloc[0]
+    event = only(collapse_events(runs, told.assign(accuracy_val=told["accuracy_val"].mask(first))))
+    assert event.accuracy == "test"
+
+
+def test_events_are_strict_json_and_do_not_depend_on_the_order_of_rows() -> None:
+    runs, history = sweep({"joint": step(0.85, 15, 0.3)}, lost_support=np.nan, shock=1.5)
+    told = history.assign(layers=json.dumps({"fc": {"removed": 2, "grown": 1, "density": 0.1}}))
+    events = collapse_events(runs, told)
+    back = json.loads(to_json(events), parse_constant=lambda name: pytest.fail(name))
+    assert back[0]["lost_support"] is None
+    assert back[0]["shock"] == 1.5
+    assert back[0]["layers"] == {"fc": {"removed": 10, "grown": 5, "density": 0.1}}
+    again = collapse_events(runs.sample(frac=1, random_state=1), told.sample(frac=1, random_state=2))
+    assert to_json(again) == to_json(events)
+
+
+def test_an_empty_history_has_no_events() -> None:
+    runs, history = sweep({})
+    assert collapse_events(runs, history.head(0)) == ()
+    assert collapse_events(runs, history) == ()
+
+
+def test_a_missing_epoch_is_neither_an_event_nor_the_end_of_one() -> None:
+    runs, history = sweep({"joint": step(0.85, 15, 0.3)})
+    joint = history["cell_id"] == runs["cell_id"].iloc[-1]
+    holes = history[~(joint & history["epoch"].isin([9, 14, 15, 21, 25]))]
+    assert only(collapse_events(runs, holes)).epoch == 15
+    healthy = sweep({})[1]
+    assert collapse_events(runs, healthy[~healthy["epoch"].isin([1, 10, 11, 12, 13, 14, 30])]) == ()
+
+
+def test_medians() -> None:
+    assert median(np.array([[3.0, np.nan, 1.0], [np.nan] * 3, [5.0, 1.0, 2.0]])) == pytest.approx(
+        [2.0, np.nan, 2.0], nan_ok=True
+    )
+    curve = np.array([[0.1, 0.9, 0.3, np.nan, 0.5, np.nan]])
+    full = filled(curve, np.array([5]))
+    assert full[0] == pytest.approx([0.1, 0.9, 0.3, 0.4, 0.5, np.nan], nan_ok=True)
+    assert smooth(full, np.array([5]))[0] == pytest.approx([0.3, 0.3, 0.4, 0.4, 0.4, np.nan], nan_ok=True)
+
+
+def test_generated_histories_are_told_apart() -> None:
+    """A small draw; tests/bench/collapse.py scores a large one."""
+    made = generate(4, (0.001, 0.01), seed=5)
+    events = [(e.cell_id, e.kind, e.epoch) for e in collapse_events(made.runs, made.history, Detection())]
+    alarms, quiet = false_alarms(made, events)
+    assert alarms <= 0.02 * quiet
+    for score in scores(made, events):
+        assert score.recall >= 0.9, score
+        assert score.precision >= 0.8, score
