@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import cost, latex, settings
+from analysis import confirmations, cost, latex, settings
+from analysis.confirmations import Confirmation
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.headline import Headline, headline, notes
 from analysis.panels import Heatmap, heatmaps, slug
@@ -39,6 +40,7 @@ class Analysis:
     totals: pd.DataFrame
     heatmaps: tuple[Heatmap, ...]
     settings: Settings
+    confirmations: tuple[Confirmation, ...] = ()
     files: tuple[Path, ...] = ()
 
 
@@ -53,11 +55,12 @@ def analyze(folder: Path | str) -> Analysis:
     has_history = any((folder / f"history.{kind}").is_file() for kind in ("parquet", "csv"))
     extra = _check_history(folder, runs) if has_history else ()
     made, damage = settings.read(folder)
+    confirmed, strange = confirmations.read(folder)
     grid, measured = surface(runs), synergy(runs)
     return Analysis(
         folder,
         headline(runs, grid, measured),
-        (*notes(runs, grid, measured, has_history), *extra, *damage),
+        (*notes(runs, grid, measured, has_history), *extra, *damage, *strange),
         grid,
         measured,
         equal_flops(runs),
@@ -65,6 +68,7 @@ def analyze(folder: Path | str) -> Analysis:
         cost.totals(runs),
         heatmaps(grid, measured),
         made,
+        confirmed,
     )
 
 
@@ -87,9 +91,11 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     for name in ("surface", "synergy", "equal_flops", "points", "totals"):
         table: pd.DataFrame = getattr(analysis, name)
         put(f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
+    if analysis.confirmations:
+        put("confirmations.csv", confirmations.table(analysis.confirmations).to_csv(index=False).encode())
     for info in analysis.heatmaps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
-    for figure in drawn(analysis.heatmaps, _fronts(analysis)):
+    for figure in drawn(analysis.heatmaps, _fronts(analysis), analysis.confirmations):
         source = "data:image/webp;base64," + base64.b64encode(figure.page).decode()
         images[figure.name] = source, round(PIXELS_PER_INCH * figure.width)
         put(f"figures/{figure.name}.png", figure.png)
@@ -150,7 +156,8 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "command": command or f"swast analyze {shlex.quote(str(analysis.folder))}",
         "day": day.isoformat(),
         "images": images,
-        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.heatmaps},
+        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.heatmaps}
+        | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations},
         "measures": MEASURES,
         "equal": (TITLE, DEFINITION),
         "tables": _tables(analysis),
@@ -187,6 +194,8 @@ def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
         table: pd.DataFrame = getattr(analysis, name)
         constant = [c for c in ("data", "model", "experiment") if c in table and table[c].nunique() == 1]
         out.append((title, f"{name}.csv", table.drop(columns=constant)))
+    if analysis.confirmations:
+        out.insert(0, ("Confirmations", "confirmations.csv", confirmations.table(analysis.confirmations)))
     return out
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from analysis.runs import TableError
 from core.data.source import DataError
 from orchestration import budget as budgets
-from orchestration import commands, views
+from orchestration import commands, confirmation, views
 from orchestration import submit as submission
 from orchestration.errors import UsageError
 from orchestration.files import StoreError
@@ -126,6 +126,35 @@ def status(folder: Folder) -> None:
 def analyze(folder: Folder) -> None:
     """Draw surfaces, synergy heat maps and the report of any folder that holds a runs and a history table."""
     views.analyze(folder, Console())
+
+
+@app.command()
+def confirm(
+    folder: Folder,
+    events: Annotated[
+        list[str] | None, typer.Argument(metavar="[EVENT]...", help="CELL_ID-EPOCH, as swast analyze names events.")
+    ] = None,
+    cell: Annotated[str | None, typer.Option(help="cell_id of a joint cell, in place of EVENT.")] = None,
+    epoch: Annotated[int | None, typer.Option(help="Its switch: the epoch that begins with a new coreset.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every suspected double loss of collapse_events.json, the deepest first.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --all: at most so many.")] = None,
+    seeds: Annotated[int, typer.Option(min=3, help="Data orders of each arm.")] = 6,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that run arms at once.")] = 1,
+    store: Place = None,
+) -> None:
+    """Say whether a collapse is a double loss, by experiment.
+
+    From the checkpoint before the switch, four arms are trained: neither removal of the switch, the weights' only, the
+    samples' only, both; each with the same data orders. Window: the R epochs from the switch; nothing more is removed
+    up to the horizon, R epochs later. The verdict compares the accuracies there (95 % intervals): confirmed, amplified,
+    refuted (samples_alone, weights_alone) or inconclusive, with the seeds that would decide.
+
+    Arms that are done are not run again: more --seeds adds to them. Results: FOLDER/confirmations/ and figures/.
+    """
+    names = confirmation.chosen(tuple(events or ()), cell, epoch, everything=everything, limit=limit)
+    raise typer.Exit(commands.confirm(folder, commands.Forks(names, limit, seeds, workers), store, Console()))
 
 
 @keep.command("ls")

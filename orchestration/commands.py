@@ -1,4 +1,4 @@
-"""The commands that train: run and train. Commands print through the console they are given; nothing else here does."""
+"""The commands that train: run, train, confirm. Commands print through the console given; nothing else here does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestration import keeping
+from analysis.confirmations import FOLDER, Confirmation, from_record
+from orchestration import confirmation, keeping
 from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import write_atomically
@@ -24,7 +25,7 @@ from orchestration.speech import say
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
-from orchestration.views import analyze, local_uri, planned
+from orchestration.views import analyze, local_uri, planned, sweep_of
 from sweeps.cells import Cell, common, expand
 from sweeps.plan import Plan
 from sweeps.spec import load
@@ -164,3 +165,59 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
         write_tables(sweep)
     say(console, f"tables and checkpoints: {sweep.folder}")
     return _farewell(sweep, console)
+
+
+@dataclass(frozen=True)
+class Forks:
+    """Which events to confirm, and how: ``None`` of ``events`` for every suspected one, at most ``limit``."""
+
+    events: Sequence[tuple[str, int]] | None
+    limit: int | None = None
+    seeds: int = 6
+    workers: int = 1
+
+
+def confirm(folder: Path, forks: Forks, store: str | None, console: Console) -> int:
+    """Run what is missing of each event's four arms, judge and draw them. 0 whatever the verdicts."""
+    sweep = sweep_of(folder, store)
+    wanted = confirmation.suspected(sweep.folder, forks.limit) if forks.events is None else forks.events
+    events = []
+    for cell_id, epoch in wanted:
+        try:
+            events.append(confirmation.named(sweep, cell_id, epoch))
+        except UsageError as error:
+            if forks.events is not None:
+                raise
+            say(console, str(error), "note")
+    if not events:
+        say(console, f"{sweep.folder} has no suspected double loss that can be confirmed")
+    with held(sweep.folder / FOLDER):
+        for event in events:
+            _confirm(sweep, event, forks, console)
+    return 0
+
+
+def _confirm(sweep: Sweep, event: confirmation.Event, forks: Forks, console: Console) -> None:
+    say(console, confirmation.label(event.cell.config), f"{event.name}:")
+    record: confirmation.Record = {}
+    for record, run in confirmation.confirm(sweep, event, forks.seeds, forks.workers):  # noqa: B007 (the last is used)
+        if run is not None:
+            said = f"{run['rows'][-1]['accuracy_test']:.1%} at epoch {event.fork.horizon}"
+            say(console, f"seed {run['seed']}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
+    found = from_record(record)
+    say(console, found.verdict.numbers())
+    say(console, found.verdict.reason, f"{found.verdict.title}:")
+    if record["repeats"] is False:
+        told = "the arm both does not repeat the run as stored (another CPU model?); the arms compare among themselves"
+        say(console, told, "warning")
+    say(console, f"figure {_draw(sweep.folder, found)}; swast analyze {sweep.folder} puts it into the report")
+
+
+def _draw(folder: Path, found: Confirmation) -> Path:
+    from analysis.figures import arms
+    from analysis.figures.canvas import encode
+
+    figure, path = arms.draw(found), folder / "figures" / f"{found.figure}.png"
+    for kind in ("svg", "png"):
+        write_atomically(path.with_suffix(f".{kind}"), encode(figure, kind))
+    return path

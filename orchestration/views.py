@@ -93,7 +93,7 @@ def _grow(tree: Tree, shape: Shape, number: int) -> None:
 
 def status(folder: Path, console: Console) -> None:
     """Print how far the sweep in a folder is."""
-    sweep = _sweep_of(folder)
+    sweep = sweep_of(folder)
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     total = len(sweep.cells.cells)
@@ -102,12 +102,13 @@ def status(folder: Path, console: Console) -> None:
         say(console, f"{cell_id}: {reason}", "failed")
 
 
-def _sweep_of(folder: Path) -> Sweep:
+def sweep_of(folder: Path, store: str | None = None) -> Sweep:
+    """The sweep whose output folder this is. Raises ``UsageError`` when it is none."""
     folder = folder.resolve()
     path = folder / "sweep.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} holds no sweep.yaml; give the output folder of a sweep, such as outputs/quickstart")
-    return prepare(load(path, (f"name={folder.name}",)), folder.parent)
+    return prepare(load(path, (f"name={folder.name}",)), folder.parent, store=store)
 
 
 def analyze(folder: Path, console: Console) -> dict[str, float]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import frontier, heatmap
+from analysis.confirmations import Confirmation
+from analysis.figures import arms, frontier, heatmap
 from analysis.figures.canvas import encode, lossless
 from analysis.panels import Heatmap
 
@@ -22,12 +23,16 @@ class Drawn:
     page: bytes
 
 
-def drawn(maps: Iterable[Heatmap], fronts: Iterable[tuple[str, str, pd.DataFrame]]) -> Iterator[Drawn]:
-    """The heat maps, then the fronts (name, label, points), one at a time."""
+def drawn(
+    maps: Iterable[Heatmap], fronts: Iterable[tuple[str, str, pd.DataFrame]], confirmed: Iterable[Confirmation] = ()
+) -> Iterator[Drawn]:
+    """The heat maps, then the fronts (name, label, points), then the confirmations' arms, one at a time."""
     for info in maps:
         yield _encoded(info.name, heatmap.draw(info))
     for name, label, points in fronts:
         yield _encoded(name, frontier.draw(points, label))
+    for one in confirmed:
+        yield _encoded(one.figure, arms.draw(one))
 
 
 def _encoded(name: str, figure: Figure) -> Drawn:

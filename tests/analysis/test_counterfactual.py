@@ -199,7 +199,7 @@ def test_every_verdict_keeps_its_word(rows: list[tuple[float, float, float]]) ->
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_type_one_error_of_the_interaction(n: int) -> None:
-    """Losses that add up, noise in every arm: the interval leaves out 0 in 5 of 100, and lies above it in half of those."""
+    """Losses that add up, noise in every arm: 5 of 100 intervals leave out 0, and half of those lie above it."""
     random = np.random.default_rng(n)
     neither, weights, samples, both = random.normal(0, 0.03, size=(4, 40_000, n))
     found = intervals((neither - both - 0.3) - (neither - weights - 0.1) - (neither - samples - 0.2))

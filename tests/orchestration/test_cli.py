@@ -15,7 +15,7 @@ from orchestration.sweep import SweepBusyError, held
 from tests.orchestration.grids import TINY
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = {"run", "train", "plan", "status", "analyze", "methods", "diff", "ui", "doctor", "submit"}
+COMMANDS = {"run", "train", "plan", "status", "analyze", "methods", "diff", "ui", "doctor", "submit", "confirm"}
 
 
 def call(*arguments: str | Path) -> str:
