@@ -9,13 +9,14 @@ Runs are the truth, the verdict is judged anew from them; the one in the file is
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis.counterfactual import ARMS, Verdict, judge, trajectories
+from analysis.events import Event
 
 FOLDER = "confirmations"
 
@@ -98,15 +99,15 @@ def _row(one: Confirmation) -> dict[str, Any]:
     return row | {"cell": one.label, "reason": verdict.reason}
 
 
-def with_verdicts(events: Iterable[Mapping[str, Any]], found: Iterable[Confirmation]) -> list[dict[str, Any]]:
+def with_verdicts(events: Iterable[Event], found: Iterable[Confirmation]) -> tuple[Event, ...]:
     """Collapse events with the status that their confirmation gives them; the others as they are."""
-    verdicts = {(one.cell_id, one.epoch): one.verdict for one in found}
-    told: list[dict[str, Any]] = []
-    for event in events:
-        verdict = verdicts.get((event["cell_id"], event["epoch"]))
-        more = {} if verdict is None else {"status": verdict.title, "confirmation": verdict.numbers()}
-        told.append({**event, **more})
-    return told
+    verdicts = {one.event: one.verdict for one in found}
+    return tuple(
+        replace(event, status=verdicts[event.event_id].title, confirmation=verdicts[event.event_id].numbers())
+        if event.event_id in verdicts
+        else event
+        for event in events
+    )
 
 
 def _finite(value: Any) -> Any:

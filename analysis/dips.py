@@ -66,7 +66,9 @@ def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -
         there = c.references_C3[rows, k] >= 0
         theirs[there, k] = _own_noise(c, c.references_C3[rows[there], k], epoch, group)
     floor = np.sqrt(np.clip(level * (1 - level), 0, None) / c.samples_C[rows])
-    return np.fmax(np.fmax(np.nan_to_num(noise), np.nan_to_num(median(theirs))), np.nan_to_num(floor))
+    measured: Floats = np.fmax(np.nan_to_num(noise), np.nan_to_num(median(theirs)))
+    bounded: Floats = np.maximum(measured, np.nan_to_num(floor))
+    return bounded
 
 
 def _own_noise(c: Courses, rows: Ints, epoch: int, group: int) -> Floats:

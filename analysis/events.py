@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -26,6 +27,19 @@ KINDS: dict[str, str] = {
     "transient": "at least half of the drop was back at the horizon",
     "unattributed": "no controls to tell whose loss it is",
 }
+"""What each kind means, gravest first."""
+NAMES: dict[str, tuple[str, str]] = {
+    "critical_double_loss": ("critical double-loss", "critical double-losses"),
+    "single_loss": ("single loss", "single losses"),
+    "sparse_capacity": ("loss of sparse capacity", "losses of sparse capacity"),
+    "layer_collapse": ("layer collapse", "layer collapses"),
+    "divergence": ("divergence", "divergences"),
+    "transient": ("transient dip", "transient dips"),
+    "unattributed": ("unattributed loss", "unattributed losses"),
+}
+FILE = "collapse_events.json"
+READ = "reason"
+"""The last column of ``table`` that a page shows."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,8 @@ class Event:
     """One event of one run; accuracies as fractions, counts over the R epochs from the switch.
 
     status is ``suspected`` for a critical double-loss, ``censored`` where fewer than R epochs were
-    left, else empty. cause (of a single loss) is ``prune`` or ``coreset``. drop is the largest gap
+    left, the verdict of the event's confirmation where there is one (confirmation: its gaps and
+    interaction in words), else empty. cause (of a single loss) is ``prune`` or ``coreset``. drop is the largest gap
     below the expected course, excess the part that no control lost too. controls maps the
     controls used to their cell_id, control_drop to what they lost themselves; add names the cells
     that would attribute the event. confidence is the share of the cell's seeds with an event of
@@ -80,16 +95,53 @@ class Event:
     add: tuple[str, ...]
     confidence: float
     reason: str
+    confirmation: str = ""
+
+    @property
+    def cell(self) -> str:
+        """The run's cell in words."""
+        methods = f"{self.pruner} × {self.selector}"
+        rates = f"prune rate {100 * self.prune_rate:g} %, coreset ratio {100 * self.coreset_ratio:g} %"
+        return f"{methods}, {rates}, preservation {self.preservation}, seed {self.seed}"
+
+
+def suspects(events: Iterable[Event]) -> tuple[Event, ...]:
+    """The critical double-losses that no confirmation has judged yet, in the order given."""
+    return tuple(event for event in events if event.status == "suspected")
+
+
+def summary(events: Iterable[Event]) -> str:
+    """``7 critical double-losses (6 suspected, 1 confirmed), 3 single losses``."""
+    kinds: dict[str, list[Event]] = {}
+    for event in events:
+        kinds.setdefault(event.kind, []).append(event)
+    return ", ".join(_counted(kind, kinds[kind]) for kind in KINDS if kind in kinds) or "none"
+
+
+def _counted(kind: str, events: list[Event]) -> str:
+    one, several = NAMES[kind]
+    status = Counter(event.status for event in events if event.status)
+    told = ", ".join(f"{n} {name}" for name, n in status.items())
+    return f"{len(events)} {one if len(events) == 1 else several}{f' ({told})' * bool(told)}"
+
+
+def numbers(events: Iterable[Event]) -> dict[str, float]:
+    """How many events of each kind, and how many are suspected, under flat names for a tracker."""
+    events = tuple(events)
+    kinds = Counter[str](event.kind for event in events)
+    counts = {f"events_{kind}": float(kinds[kind]) for kind in NAMES}
+    return counts | {"events_suspected": float(len(suspects(events)))}
 
 
 def table(events: Iterable[Event]) -> pd.DataFrame:
-    """The events as a frame for a page: what a person reads first, first."""
+    """A row per event, what a person reads first, first; in the order given."""
     columns = [
-        *["kind", "status", "cause", "epoch", "pruner", "selector", "preservation", "prune_rate"],
-        *["coreset_ratio", "seed", "before", "expected", "trough", "drop", "excess", "z", "recovery", "lost_support"],
-        *["shock", "class_imbalance", "samples_removed", "weights_removed", "confidence", "cell_id", "reason"],
+        *["event_id", "kind", "status", "cell", "epoch", "drop", "excess", "recovery", "confirmation", "reason"],
+        *["cause", "before", "expected", "trough", "z", "lost_support", "shock", "class_imbalance", "samples_removed"],
+        *["weights_removed", "confidence", "pruner", "selector", "preservation", "prune_rate", "coreset_ratio"],
+        *["seed", "cell_id"],
     ]
-    return pd.DataFrame([asdict(event) for event in events], columns=columns)
+    return pd.DataFrame([{name: getattr(event, name) for name in columns} for event in events], columns=columns)
 
 
 def to_json(events: Iterable[Event]) -> str:

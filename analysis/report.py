@@ -4,14 +4,15 @@ import base64
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from analysis import confirmations, cost, latex, settings
+from analysis import confirmations, cost, events, latex, settings
 from analysis.confirmations import Confirmation
+from analysis.dynamics import Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.headline import Headline, headline, notes
 from analysis.panels import Heatmap, heatmaps, slug
@@ -41,7 +42,12 @@ class Analysis:
     heatmaps: tuple[Heatmap, ...]
     settings: Settings
     confirmations: tuple[Confirmation, ...] = ()
+    dynamics: Dynamics = field(default_factory=Dynamics)
     files: tuple[Path, ...] = ()
+
+    def numbers(self) -> dict[str, float]:
+        """The headline and the counts of events as finite numbers under flat names, for a tracker."""
+        return self.headline.numbers() | (events.numbers(self.dynamics.events) if self.dynamics.split else {})
 
 
 def analyze(folder: Path | str) -> Analysis:
@@ -53,7 +59,7 @@ def analyze(folder: Path | str) -> Analysis:
     folder = Path(folder)
     runs = load_runs(folder)
     has_history = any((folder / f"history.{kind}").is_file() for kind in ("parquet", "csv"))
-    extra = _check_history(folder, runs) if has_history else ()
+    history, extra = _history(folder, runs) if has_history else (pd.DataFrame(), ())
     made, damage = settings.read(folder)
     confirmed, strange = confirmations.read(folder)
     grid, measured = surface(runs), synergy(runs)
@@ -69,6 +75,7 @@ def analyze(folder: Path | str) -> Analysis:
         heatmaps(grid, measured),
         made,
         confirmed,
+        dynamics(runs, history, confirmed),
     )
 
 
@@ -93,6 +100,9 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
         put(f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
     if analysis.confirmations:
         put("confirmations.csv", confirmations.table(analysis.confirmations).to_csv(index=False).encode())
+    if analysis.dynamics.split:
+        put(events.FILE, events.to_json(analysis.dynamics.events).encode())
+        put("collapse_events.csv", events.table(analysis.dynamics.events).to_csv(index=False).encode())
     for info in analysis.heatmaps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
     for figure in drawn(analysis.heatmaps, _fronts(analysis), analysis.confirmations):
@@ -113,11 +123,11 @@ def _clear(folder: Path, current: set[str]) -> None:
                 path.unlink()
 
 
-def _check_history(folder: Path, runs: pd.DataFrame) -> tuple[str, ...]:
-    """Validate the history; what it lacks, in words."""
+def _history(folder: Path, runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The validated history, and what it lacks in words."""
     history = load_history(folder)
     if history.empty:
-        return ("The history table has no rows: nothing about single epochs can be analysed.",)
+        return history, ("The history table has no rows: nothing about single epochs can be analysed.",)
     strangers = set(history["cell_id"]) - set(runs["cell_id"])
     if strangers:
         raise TableError(
@@ -126,7 +136,7 @@ def _check_history(folder: Path, runs: pd.DataFrame) -> tuple[str, ...]:
         )
     finished = runs.loc[runs["status"] == "finished", "cell_id"]
     silent = int((~finished.isin(history["cell_id"])).sum())
-    return (f"{silent} finished runs have no history.",) if silent else ()
+    return history, (f"{silent} finished runs have no history.",) if silent else ()
 
 
 def _fronts(analysis: Analysis) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -161,6 +171,9 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "measures": MEASURES,
         "equal": (TITLE, DEFINITION),
         "tables": _tables(analysis),
+        "summary": events.summary(analysis.dynamics.events),
+        "events": events.table(analysis.dynamics.events).loc[:, : events.READ],
+        "kinds": events.KINDS,
         "limit": TABLE_ROWS,
     }
     template = environment.get_template(_TEMPLATE)

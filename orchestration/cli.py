@@ -124,7 +124,7 @@ def status(folder: Folder) -> None:
 
 @app.command()
 def analyze(folder: Folder) -> None:
-    """Draw surfaces, synergy heat maps and the report of any folder that holds a runs and a history table."""
+    """Find collapse events, draw surfaces, heat maps and the report of any folder with a runs and a history table."""
     views.analyze(folder, Console())
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from analysis.confirmations import FOLDER, arms_of, from_record, verdict_record
 from analysis.counterfactual import judge
+from analysis.events import FILE as EVENTS
 from core.config import CellConfig, as_dict, flatten
 from core.intervention import ARMS, Fork, InterventionError, fork
 from core.state import dump
@@ -24,8 +25,7 @@ from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.stages import Chain
 
-KIND, SUSPECTED = "critical_double_loss", "suspected"
-EVENTS = "collapse_events.json"
+KIND, CENSORED = "critical_double_loss", "censored"
 
 Record: TypeAlias = dict[str, Any]
 
@@ -88,12 +88,14 @@ def _parsed(text: str) -> tuple[str, int]:
 def suspected(folder: Path, limit: int | None) -> list[tuple[str, int]]:
     """Cell and epoch of the suspected double losses in the folder's events, the deepest first, at most ``limit``.
 
+    One that is confirmed or refuted already was suspected too: its arms are not run again unless more seeds are wanted.
+
     Raises ``UsageError`` when there is no such file, or another thing in it.
     """
     path = folder / EVENTS
     try:
         events = json.loads(path.read_bytes())
-        chosen = [event for event in events if event["kind"] == KIND and event["status"] == SUSPECTED]
+        chosen = [event for event in events if event["kind"] == KIND and event["status"] != CENSORED]
         chosen.sort(key=lambda event: -float(event.get("drop") or 0.0))
         return [(str(event["cell_id"]), int(event["epoch"])) for event in chosen[:limit]]
     except FileNotFoundError:

@@ -6,6 +6,7 @@ Everything written here is read from the store, with the times recorded there, s
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import os
 import tempfile
@@ -14,6 +15,7 @@ from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from analysis.events import FILE as EVENTS
 from core.config import as_dict, flatten
 from orchestration.provenance import patch, provenance
 from orchestration.runner import rows_so_far
@@ -60,9 +62,11 @@ METRICS = {
 """MLflow metric per epoch to the history row's field."""
 ALWAYS = "coreset/size"
 """A metric that every epoch has."""
+COLLAPSE = "collapse"
+"""The tag of a run whose history holds an event: the kind of the gravest, and its status."""
 LEDGERS = ("dense", "sparse", "selection", "relative", "paper")
 """``flops/<name>``: the cell's cost so far, cumulated over its epochs."""
-FILES = ("report.html", "runs.parquet", "history.parquet", "sweep.yaml", "plan.json", "figures")
+FILES = ("report.html", "sweep.yaml", "*.json", "*.parquet", "*.csv", "figures", "tables", "confirmations")
 """What the parent run carries of the output folder."""
 
 
@@ -99,6 +103,7 @@ class Sink:
         parents = [str(run.info.run_id) for run in known if run.data.tags.get("role") == "sweep"]
         self._parent = parents[0] if parents else self._new_run(sweep.spec.name, {"role": "sweep"}, None)
         self._logged: dict[str, int] = {}
+        self._collapse = {str(run.info.run_id): tag for run in known if (tag := run.data.tags.get(COLLAPSE))}
         self._reasons = {str(run.info.run_id) for run in known if "reason" in run.data.tags}
 
     def finished(self) -> frozenset[str]:
@@ -122,19 +127,34 @@ class Sink:
         self._status[cell.cell_id] = status
 
     def close(self, headline: Mapping[str, float], when: float) -> None:
-        """Write the sweep's headline, figures, tables and report to the parent run; ``when``: Unix time of the end."""
+        """Write the sweep's headline, figures, tables and report to the parent run, and to each run its collapse.
+
+        ``when``: Unix time of the end.
+        """
         from mlflow.entities import Metric
 
         metrics = [Metric(name, value, round(1000 * when), 0) for name, value in headline.items()]
         self._client.log_batch(self._parent, metrics=metrics)
-        for name in FILES:
-            path = self._sweep.folder / name
+        for path in sorted(chain.from_iterable(self._sweep.folder.glob(name) for name in FILES)):
             if path.is_dir():
-                self._client.log_artifacts(self._parent, str(path), name)
-            elif path.exists():
+                self._client.log_artifacts(self._parent, str(path), path.name)
+            else:
                 self._client.log_artifact(self._parent, str(path))
+        self._tell_collapses()
         self._log_patch()
         self._client.set_terminated(self._parent, "FINISHED")
+
+    def _tell_collapses(self) -> None:
+        """Tag each run with its gravest event; a run without one has no such tag."""
+        told = collapses(self._sweep.folder)
+        for cell_id, run_id in self._runs_by_cell.items():
+            known, kind = self._collapse.get(run_id), told.get(cell_id)
+            if kind is not None and kind != known:
+                self._client.set_tag(run_id, COLLAPSE, kind)
+            elif kind is None and known is not None:
+                self._client.delete_tag(run_id, COLLAPSE)
+        runs = self._runs_by_cell
+        self._collapse = {runs[cell_id]: kind for cell_id, kind in told.items() if cell_id in runs}
 
     def _explain(self, run_id: str, reason: str | None) -> None:
         """Say why a run failed; a run that is tried again or succeeds has no reason any more."""
@@ -222,6 +242,16 @@ class Sink:
                 path = Path(folder) / "uncommitted.patch"
                 path.write_text(difference)
                 self._client.log_artifact(self._parent, str(path))
+
+
+def collapses(folder: Path) -> dict[str, str]:
+    """By cell_id the gravest of its events in the folder, such as ``critical_double_loss (suspected)``."""
+    path = folder / EVENTS
+    found: dict[str, str] = {}
+    for event in json.loads(path.read_bytes()) if path.is_file() else ():  # the gravest first
+        told = f"{event['kind']} ({event['status']})" if event["status"] else event["kind"]
+        found.setdefault(event["cell_id"], told)
+    return found
 
 
 def _params(cell: Cell) -> list[Param]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from analysis import events
 from analysis import report as reporting
+from analysis.dynamics import Dynamics
 from core.config import CellConfig, from_dict
 from orchestration import catalogue, keeping
 from orchestration.doctor import examine
@@ -114,12 +117,23 @@ def sweep_of(folder: Path, store: str | None = None) -> Sweep:
 def analyze(folder: Path, console: Console) -> dict[str, float]:
     """Draw and report any folder with the two tables; the headline numbers."""
     result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
-    for note in result.notes:
+    for note in (*result.notes, *result.dynamics.notes):
         say(console, note, "note")
     maps = [path for path in result.files if path.suffix == ".png" and path.name.startswith("bliss")]
     for kind, path in (*(("heat map", path) for path in maps), ("report", folder / "report.html")):
         say(console, f"{kind:9s} {path}")
-    return dict(result.headline.numbers())
+    if result.dynamics.split:
+        _tell_events(folder, result.dynamics, console)
+    return result.numbers()
+
+
+def _tell_events(folder: Path, found: Dynamics, console: Console) -> None:
+    """How many of each kind, and how to confirm the gravest that is suspected, where the checkpoints are."""
+    say(console, f"events    {events.summary(found.events)} (on {found.split} accuracy)")
+    suspects = events.suspects(found.events)
+    if suspects and (folder / "sweep.yaml").is_file():
+        command = shlex.join(["swast", "confirm", str(folder), suspects[0].event_id])
+        say(console, f"Is the gravest a double loss? {command}")
 
 
 def store_ls(place: str, console: Console) -> None:

@@ -287,7 +287,16 @@ def test_a_missing_epoch_is_neither_an_event_nor_the_end_of_one() -> None:
     assert collapse_events(runs, healthy[~healthy["epoch"].isin([1, 10, 11, 12, 13, 14, 30])]) == ()
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_run_too_short_for_a_noise_is_no_error(epochs: int) -> None:
+    runs, history = sweep({"joint": step(0.85, 10, 0.3)})
+    short = history[history["epoch"].between(10, 9 + epochs)]
+    short = short.assign(epoch=short["epoch"] - 9)
+    assert collapse_events(runs.assign(epochs=epochs), short) == ()
+
+
 def test_medians() -> None:
+    assert np.isnan(median(np.zeros((2, 0)))).all()
     assert median(np.array([[3.0, np.nan, 1.0], [np.nan] * 3, [5.0, 1.0, 2.0]])) == pytest.approx(
         [2.0, np.nan, 2.0], nan_ok=True
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analysis import report
-from analysis.confirmations import from_record, read, table, verdict_record, with_verdicts
+from analysis.confirmations import from_record, read, table, verdict_record
 from analysis.counterfactual import ARMS
 from analysis.figures import arms as figure
 from analysis.figures.canvas import encode
@@ -72,14 +72,6 @@ def test_what_is_damaged_or_not_begun_is_left_out_and_only_damage_is_told(tmp_pa
         re.match(r"confirmations/damaged\d.json is no record of a confirmation \(.+\): left out\.", n) for n in notes
     )
     assert read(tmp_path / "nowhere") == ((), ())
-
-
-def test_events_are_told_with_their_verdict() -> None:
-    events = [{"cell_id": "0123456789ab", "epoch": epoch, "status": "suspected"} for epoch in (10, 15)]
-    told = with_verdicts(events, [from_record(record())])
-    assert [event["status"] for event in told] == ["amplified", "suspected"]
-    assert "both 33.0" in told[0]["confirmation"]
-    assert events[0]["status"] == "suspected"
 
 
 def test_the_figure_has_one_scale_every_gap_and_equal_bytes() -> None:

@@ -159,6 +159,9 @@ def test_all_takes_the_suspected_ones_deepest_first_and_says_what_cannot_be_fork
     ]
     (sweep.folder / "collapse_events.json").write_text(json.dumps(listed))
     assert suspected(sweep.folder, None) == [(cell_id, 6), (cell_id, 2), (cell_id, 4)]
+    judged = [{**one, "status": "amplified"} if one["drop"] == 0.5 else one for one in listed]
+    (sweep.folder / "collapse_events.json").write_text(json.dumps(judged))
+    assert suspected(sweep.folder, None) == [(cell_id, 6), (cell_id, 2), (cell_id, 4)]
     assert suspected(sweep.folder, 2) == [(cell_id, 6), (cell_id, 2)]
     told = call("confirm", sweep.folder, "--all", "--limit", "2", "--seeds", "3")
     assert "the switch at epoch 6 has 1 of R = 2 epochs left" in told

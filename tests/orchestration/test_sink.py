@@ -1,5 +1,6 @@
 """The MLflow client against a real local database."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -104,3 +105,28 @@ def test_the_figures_are_tried_again_too(sweep: Sweep, tmp_path: Path) -> None:
     timer.join()
     assert tracker.error is None
     assert list(in_the_way.rglob("plan.json"))
+
+
+def test_the_parent_carries_what_the_analysis_made_and_each_run_its_gravest_event(sweep: Sweep, tmp_path: Path) -> None:
+    uri, cell = f"sqlite:///{tmp_path}/m.db", sweep.cells.cells[0]
+    made = (
+        "report.html",
+        "collapse_events.json",
+        "collapse_events.csv",
+        "runs.parquet",
+        "figures/a.png",
+        "tables/a.tex",
+    )
+    for name in made:
+        (sweep.folder / name).parent.mkdir(exist_ok=True)
+        (sweep.folder / name).write_text("[]")
+    events = [("critical_double_loss", "suspected"), ("transient", "")]
+    listed = [{"cell_id": cell.cell_id, "kind": kind, "status": status} for kind, status in events]
+    for told, tag in ((listed, "critical_double_loss (suspected)"), (listed[1:], "transient"), ([], None)):
+        (sweep.folder / "collapse_events.json").write_text(json.dumps(told))
+        sink = Sink(sweep, uri)
+        sink.write(cell, "FINISHED")
+        sink.close({}, 0.0)
+        assert [run.get("collapse") for run in children(uri)] == [tag]
+    carried = {str(path.relative_to(sweep.folder / "artifacts")) for path in (sweep.folder / "artifacts").rglob("*")}
+    assert all(any(path.endswith(name) for path in carried) for name in made)
