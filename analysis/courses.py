@@ -3,6 +3,7 @@
 Column t of a matrix is epoch t + 1. What the history does not hold is NaN.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,16 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
         tuple(epochs for epochs, _ in found),
         tuple(period for _, period in found),
     )
+
+
+def matrices(c: Courses, history: pd.DataFrame, columns: Iterable[str]) -> dict[str, Floats]:
+    """Further columns of the history by (run, epoch); NaN throughout where there is no such column."""
+    row_H = pd.Index(c.cells["cell_id"]).get_indexer(pd.Index(history["cell_id"]))
+    known, epoch_H = row_H >= 0, history["epoch"].to_numpy(dtype=np.int64)
+    out = {name: np.full(c.accuracy_CT.shape, np.nan) for name in columns}
+    for name in set(out) & set(history.columns):
+        out[name][row_H[known], epoch_H[known] - 1] = history[name].to_numpy(dtype=np.float64, na_value=np.nan)[known]
+    return out
 
 
 def median(values: Floats) -> Floats:

@@ -1,11 +1,13 @@
-"""What the history of a sweep tells: the collapse events of its runs, with what their confirmations found."""
+"""What the history of a sweep tells: the collapse events of its runs, and what the switches and the noise did."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analysis import collapse
+from analysis import collapse, episodes, noise
+from analysis import switches as taken
+from analysis.charts import Charts
 from analysis.confirmations import Confirmation, with_verdicts
 from analysis.courses import courses
 from analysis.dips import Detection
@@ -19,16 +21,15 @@ class Dynamics:
     """Events, gravest first, and in ``notes`` what could not be told for want of a column.
 
     ``split``: the accuracy that was judged, ``validation`` or ``test``; empty where there is no history.
+    ``switches``: a row per switch of a joint run; ``foretelling``: rank correlations with the drop.
     """
 
     split: str = ""
     events: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """The names of the figures."""
-        return ()
+    switches: pd.DataFrame = field(default_factory=pd.DataFrame)
+    foretelling: pd.DataFrame = field(default_factory=pd.DataFrame)
+    charts: tuple[Charts, ...] = ()
 
 
 def dynamics(runs: pd.DataFrame, history: pd.DataFrame, confirmed: Iterable[Confirmation] = ()) -> Dynamics:
@@ -38,4 +39,28 @@ def dynamics(runs: pd.DataFrame, history: pd.DataFrame, confirmed: Iterable[Conf
     settings = Detection()
     c = courses(runs, history, settings.select_every)
     events = with_verdicts(collapse.events_of(c, settings), confirmed)
-    return Dynamics(SPLITS[c.split], events, collapse.notes(history, runs))
+    found = taken.switches(c, events, settings)
+    told = taken.foretelling(found)
+    made = (
+        episodes.trajectories(c, events, settings) if events else None,
+        episodes.classes(c, history, events, settings) if events else None,
+        taken.charts(found, told, c.epochs),
+        noise.charts(c, history),
+    )
+    notes = (*collapse.notes(history, runs), *_absent(history))
+    return Dynamics(SPLITS[c.split], events, notes, found, told, tuple(one for one in made if one is not None))
+
+
+def _absent(history: pd.DataFrame) -> tuple[str, ...]:
+    """Which figure is absent for want of a column."""
+    wanted = {
+        "class recall in the events": bool(episodes.recall_columns(history)),
+        "the switches": any(name in history for name in taken.WORDS),
+        "label noise": any(name in history for name in noise.NEEDED[:2]),
+    }
+    columns = ("accuracy_class_0, ...", ", ".join(taken.WORDS), ", ".join(noise.NEEDED[:2]))
+    return tuple(
+        f"No figure of {what}: no column {name} in the history."
+        for (what, there), name in zip(wanted.items(), columns, strict=True)
+        if not there
+    )

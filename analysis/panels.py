@@ -1,6 +1,5 @@
 """What a heat map shows, before anything is drawn: labels, numbers, states and the caption."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.charts import by_numbers
 from analysis.facets import experiment_label
 from analysis.inference import Floats
 from analysis.surface import PRUNED
@@ -146,14 +146,8 @@ def _assembled(
     panels: tuple[Panel, ...],
 ) -> Heatmap:
     rows = sorted({p.row for p in panels}, key=lambda r: (_ORDER.get(r.split(" (")[0], 9), r))
-    columns = sorted({p.column for p in panels}, key=_by_numbers)
+    columns = sorted({p.column for p in panels}, key=by_numbers)
     return Heatmap(name, label, title, unit, *words, tuple(rows), tuple(columns), panels)
-
-
-def _by_numbers(text: str) -> list[str | float]:
-    """A key by which ``every 5`` comes before ``every 100``."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
-    return [float(part) if odd % 2 else part for odd, part in enumerate(parts)]
 
 
 def _accuracy_panel(grid: pd.DataFrame) -> Panel:

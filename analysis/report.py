@@ -97,15 +97,16 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
 
     for name in ("surface", "synergy", "equal_flops", "points", "totals"):
         table: pd.DataFrame = getattr(analysis, name)
-        put(f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
+        put(f"{name}.csv", _csv(table))
     if analysis.confirmations:
-        put("confirmations.csv", confirmations.table(analysis.confirmations).to_csv(index=False).encode())
+        put("confirmations.csv", _csv(confirmations.table(analysis.confirmations)))
     if analysis.dynamics.split:
         put(events.FILE, events.to_json(analysis.dynamics.events).encode())
-        put("collapse_events.csv", events.table(analysis.dynamics.events).to_csv(index=False).encode())
+        put("collapse_events.csv", _csv(events.table(analysis.dynamics.events)))
+        put("switches.csv", _csv(analysis.dynamics.switches))
     for info in analysis.heatmaps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
-    for figure in drawn(analysis.heatmaps, _fronts(analysis), analysis.confirmations):
+    for figure in drawn(analysis.heatmaps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
         source = "data:image/webp;base64," + base64.b64encode(figure.page).decode()
         images[figure.name] = source, round(PIXELS_PER_INCH * figure.width)
         put(f"figures/{figure.name}.png", figure.png)
@@ -113,6 +114,10 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     put("report.html", _page(analysis, images, command, day or datetime.now(UTC).date()).encode())
     _clear(analysis.folder, {path.name for path in files})
     return replace(analysis, files=tuple(files))
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _clear(folder: Path, current: set[str]) -> None:
@@ -128,14 +133,14 @@ def _history(folder: Path, runs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str,
     history = load_history(folder)
     if history.empty:
         return history, ("The history table has no rows: nothing about single epochs can be analysed.",)
-    strangers = set(history["cell_id"]) - set(runs["cell_id"])
+    told = set(history["cell_id"].unique())
+    strangers = told - set(runs["cell_id"])
     if strangers:
         raise TableError(
             f"history: cell_id {min(strangers)} is not in the runs table ({len(strangers)} such "
             "cells); write both tables from the same sweep."
         )
-    finished = runs.loc[runs["status"] == "finished", "cell_id"]
-    silent = int((~finished.isin(history["cell_id"])).sum())
+    silent = len(set(runs.loc[runs["status"] == "finished", "cell_id"]) - told)
     return history, (f"{silent} finished runs have no history.",) if silent else ()
 
 
@@ -167,7 +172,9 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "day": day.isoformat(),
         "images": images,
         "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.heatmaps}
-        | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations},
+        | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations}
+        | {info.name: f"{info.title}. {info.caption}" for info in analysis.dynamics.charts},
+        "courses": [info.name for info in analysis.dynamics.charts],
         "measures": MEASURES,
         "equal": (TITLE, DEFINITION),
         "tables": _tables(analysis),

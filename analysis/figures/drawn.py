@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.charts import Charts
 from analysis.confirmations import Confirmation
-from analysis.figures import arms, frontier, heatmap
+from analysis.figures import arms, charts, frontier, heatmap
 from analysis.figures.canvas import encode, lossless
 from analysis.panels import Heatmap
 
@@ -24,15 +25,20 @@ class Drawn:
 
 
 def drawn(
-    maps: Iterable[Heatmap], fronts: Iterable[tuple[str, str, pd.DataFrame]], confirmed: Iterable[Confirmation] = ()
+    maps: Iterable[Heatmap],
+    fronts: Iterable[tuple[str, str, pd.DataFrame]],
+    confirmed: Iterable[Confirmation] = (),
+    courses: Iterable[Charts] = (),
 ) -> Iterator[Drawn]:
-    """The heat maps, then the fronts (name, label, points), then the confirmations' arms, one at a time."""
-    for info in maps:
-        yield _encoded(info.name, heatmap.draw(info))
+    """Heat maps, fronts (name, label, points), the confirmations' arms, courses over epochs, one at a time."""
+    for one_map in maps:
+        yield _encoded(one_map.name, heatmap.draw(one_map))
     for name, label, points in fronts:
         yield _encoded(name, frontier.draw(points, label))
     for one in confirmed:
         yield _encoded(one.figure, arms.draw(one))
+    for info in courses:
+        yield _encoded(info.name, charts.draw(info))
 
 
 def _encoded(name: str, figure: Figure) -> Drawn:

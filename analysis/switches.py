@@ -1,0 +1,135 @@
+"""What every switch of the joint runs took, what followed, and whether the one foretells the other."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from analysis.charts import Chart, Charts, Line, Marks, by_numbers, median_band
+from analysis.courses import MEASURED, Courses
+from analysis.dips import Detection, expected_course
+from analysis.events import Event
+from analysis.inference import Floats
+
+WORDS = {
+    "lost_support": ("lost support Λ", False),
+    "shock": ("shock", True),
+    "class_imbalance": ("class imbalance", False),
+}
+COLUMNS = 4
+RESAMPLES = 1_000
+CELL = ["cell_id", "pruner", "selector", "preservation", "prune_rate", "coreset_ratio", "seed"]
+
+
+def switches(c: Courses, events: Iterable[Event], settings: Detection) -> pd.DataFrame:
+    """One row per switch of a joint run: its cell, what was measured, the drop within R epochs, the event's kind.
+
+    drop is the largest gap below the expected course, as a fraction; kind is empty without an event.
+    """
+    joint = (c.cells["role"] == "joint").to_numpy()
+    parts = [
+        _at(c, np.flatnonzero(joint & (c.group_C == group) & (c.last_C >= epoch)), epoch, period, settings)
+        for group, (epochs, period) in enumerate(zip(c.switches, c.periods, strict=True))
+        for epoch in epochs
+    ]
+    names = [*CELL, "epoch", *c.measured, "drop"]
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
+    kinds = pd.DataFrame([(e.cell_id, e.epoch, e.kind) for e in events], columns=["cell_id", "epoch", "kind"])
+    found = found.merge(kinds.drop_duplicates(["cell_id", "epoch"]), on=["cell_id", "epoch"], how="left")
+    found["kind"] = found["kind"].fillna("").astype("str")
+    return found.sort_values(["cell_id", "epoch"], ignore_index=True)
+
+
+def _at(c: Courses, rows: np.ndarray, epoch: int, period: int, settings: Detection) -> pd.DataFrame:
+    gap = expected_course(c, rows, epoch, settings.ahead)[1] - c.smooth_CT[rows]
+    inside = gap[:, epoch - 1 : epoch - 1 + period]
+    drop = np.where(np.isfinite(inside).any(axis=1), np.nanmax(np.nan_to_num(inside, nan=-np.inf), axis=1), np.nan)
+    measured = {name: c.measured[name][rows, epoch - 1] for name in c.measured}
+    return c.cells.loc[rows, CELL].reset_index(drop=True).assign(epoch=epoch, **measured, drop=np.fmax(drop, 0.0))
+
+
+def foretelling(found: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation of each measure with the drop, over all switches that have both.
+
+    The interval (95 %, percentiles) draws whole runs again, as the switches of one run are not independent. Our
+    reading: ranks are those of the whole sample in every draw.
+    """
+    rows = []
+    for name in MEASURED:
+        both = found[found[name].notna() & found["drop"].notna()] if name in found else found.head(0)
+        if both["cell_id"].nunique() < 3:
+            continue
+        x, y = (both[column].rank().to_numpy(dtype=np.float64) for column in (name, "drop"))
+        sums_RS = _sums(pd.factorize(both["cell_id"])[0], x - x.mean(), y - y.mean())
+        drawn = np.random.default_rng(0).multinomial(len(sums_RS), np.full(len(sums_RS), 1 / len(sums_RS)), RESAMPLES)
+        lo, hi = np.nanquantile(_correlation(drawn @ sums_RS), (0.025, 0.975))
+        rho = float(_correlation(sums_RS.sum(axis=0, keepdims=True))[0])
+        rows.append((name, rho, float(lo), float(hi), len(both), len(sums_RS)))
+    return pd.DataFrame(rows, columns=["measure", "rank_correlation", "lo", "hi", "n_switches", "n_runs"])
+
+
+def _sums(run: np.ndarray, x: Floats, y: Floats) -> Floats:
+    """Count, sums and sums of products by run."""
+    return np.stack([np.bincount(run, weights) for weights in (np.ones_like(x), x, y, x * x, y * y, x * y)], axis=1)
+
+
+def _correlation(sums: Floats) -> Floats:
+    n, x, y, xx, yy, xy = sums.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value: Floats = (xy - x * y / n) / np.sqrt((xx - x * x / n) * (yy - y * y / n))
+    return value
+
+
+def charts(found: pd.DataFrame, told: pd.DataFrame, epochs: int) -> Charts | None:
+    """Each measure over the epochs of the switches, a column per selector; ``None`` where nothing was measured."""
+    names = [name for name in MEASURED if name in found and found[name].notna().any()]
+    if not names:
+        return None
+    selectors = sorted(found["selector"].unique(), key=by_numbers)
+    made = tuple(
+        _chart(found[found["selector"] == selector], selector, name, epochs)
+        for name in names
+        for selector in selectors[:COLUMNS]
+    )
+    title, columns = "What a switch takes, and whether a collapse follows", len(selectors[:COLUMNS])
+    return Charts("switches", title, _caption(told, selectors), columns, made, shared=True)
+
+
+def _chart(rows: pd.DataFrame, selector: str, name: str, epochs: int) -> Chart:
+    calm, event = rows[rows["kind"] == ""], rows[rows["kind"] != ""]
+    lasting = event[event["kind"] != "transient"]
+    words, log = WORDS[name]
+    line = median_band("no event follows", _matrix(calm, name, epochs))
+    marks = (
+        _marks("a dip that recovers", event[event["kind"] == "transient"], name),
+        _marks("a lasting loss", lasting, name),
+    )
+    lines: tuple[Line, ...] = () if line is None else (line,)
+    title = f"{selector} · {rows['cell_id'].nunique()} runs, {len(event)} events"
+    return Chart(title, words, lines, tuple(m for m in marks if len(m.epoch)), log=log)
+
+
+def _marks(name: str, rows: pd.DataFrame, column: str) -> Marks:
+    known = rows[rows[column].notna()]
+    return Marks(name, known["epoch"].to_numpy(dtype=np.int64), known[column].to_numpy(dtype=np.float64))
+
+
+def _matrix(rows: pd.DataFrame, column: str, epochs: int) -> Floats:
+    run = pd.factorize(rows["cell_id"])[0]
+    out = np.full((int(run.max(initial=-1)) + 1, epochs), np.nan)
+    out[run, rows["epoch"].to_numpy(dtype=np.int64) - 1] = rows[column].to_numpy(dtype=np.float64)
+    return out
+
+
+def _caption(told: pd.DataFrame, selectors: list[str]) -> str:
+    words = [
+        f"{WORDS[str(row['measure'])][0]} {row['rank_correlation']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}]"
+        for _, row in told.iterrows()
+    ]
+    said = "; ".join(words).replace("-", "−")
+    size = f"n = {told['n_switches'].max()} switches of {told['n_runs'].max()} runs" if len(told) else ""
+    more = f" {len(selectors) - COLUMNS} further selectors are in switches.csv." if len(selectors) > COLUMNS else ""
+    rank = (
+        f" Rank correlation with the drop after the switch, 95 % interval over runs: {said} ({size})." if said else ""
+    )
+    return f"Joint runs. Line and band: median and quartiles over the runs that nothing happens to.{rank}{more}"
