@@ -24,7 +24,7 @@ def _table(info: Heatmap, panel: Panel) -> str:
     bold = " Bold: significant, q < 0.05." if info.diverging else ""
     caption = (
         f"{info.title}: {panel.column}, preservation {panel.row} ({info.experiment}). "
-        f"{info.subtitle}. Rows: prune rate (%), columns: coreset ratio (%).{bold}"
+        f"{info.subtitle}. Rows: {info.down}, columns: {info.across}.{bold}"
     )
     return "\n".join(
         [

@@ -50,7 +50,8 @@ class Panel:
 class Heatmap:
     """Small multiples of one quantity: rows are preservation, columns pruner and selector.
 
-    ``hatched`` says in words what a hatched cell lacks; empty for a quantity that is not tested.
+    ``hatched`` says in words what a hatched cell lacks; empty for a quantity that is not tested. ``down`` and
+    ``across`` name the axes; ``controls``: the first row and column are single treatments.
     """
 
     name: str
@@ -63,6 +64,9 @@ class Heatmap:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     panels: tuple[Panel, ...]
+    down: str = "prune rate (%)"
+    across: str = "coreset ratio (%)"
+    controls: bool = True
 
     @property
     def diverging(self) -> bool:
@@ -91,18 +95,32 @@ class Heatmap:
 def heatmaps(surface: pd.DataFrame, synergy: pd.DataFrame) -> tuple[Heatmap, ...]:
     """Accuracy and every measure, for each experiment of ``surface`` (of ``accuracy_test``)."""
     facets = list(surface.columns[: surface.columns.get_loc("role")])
-    fields = [c for c in facets if c not in VARIANTS]
-    several = len(surface[fields].drop_duplicates()) > 1
     found: list[Heatmap] = []
-    for values, grids in surface.groupby(fields, dropna=False, sort=True):
+    for label, suffix, grids in experiments(surface, facets):
         shown = _with_joint(grids, facets)
-        label = experiment_label(dict(zip(fields, values, strict=True)))
-        suffix = f"-{slug(label)}" if several else ""
-        panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(facets, dropna=False))
-        found.append(_accuracy(panels, label, suffix, shown))
+        found.append(_accuracy(shown, facets, label, f"accuracy{suffix}", "Final test accuracy"))
         if (shown["role"] == "joint").any():
             found += _measures(shown, synergy, facets, label, suffix)
     return tuple(found)
+
+
+def worst_class_maps(surface: pd.DataFrame) -> Iterator[Heatmap]:
+    """The lowest recall of a class, for each experiment of ``surface`` (of ``accuracy_worst_class``); none of none."""
+    if surface.empty:
+        return
+    facets = list(surface.columns[: surface.columns.get_loc("role")])
+    for label, suffix, grids in experiments(surface, facets):
+        name, title = f"accuracy_worst_class{suffix}", "Final test accuracy of the worst class"
+        yield _accuracy(_with_joint(grids, facets), facets, label, name, title)
+
+
+def experiments(table: pd.DataFrame, facets: list[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Label, suffix of file names (empty where there is only one) and rows of each experiment and schedule."""
+    fields = [c for c in facets if c not in VARIANTS]
+    several = len(table[fields].drop_duplicates()) > 1
+    for values, rows in table.groupby(fields, dropna=False, sort=True):
+        label = experiment_label(dict(zip(fields, values, strict=True)))
+        yield label, f"-{slug(label)}" if several else "", rows
 
 
 def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
@@ -111,13 +129,12 @@ def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
     return grids.merge(joint, on=facets) if len(joint) else grids
 
 
-def _accuracy(panels: tuple[Panel, ...], label: str, suffix: str, shown: pd.DataFrame) -> Heatmap:
+def _accuracy(shown: pd.DataFrame, facets: list[str], label: str, name: str, title: str) -> Heatmap:
+    panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(facets, dropna=False))
     kept = sorted(set(shown["control_preservation"].dropna()) - {""})
-    subtitle = f"%, {_spread('mean accuracy', panels)}"
+    subtitle = f"%, {spread('mean accuracy', panels)}"
     caption = f"First row and column: single treatments{_preserved(kept)}. {_holes(panels)}"
-    title = "Final test accuracy"
-    name = f"accuracy{suffix}"
-    return _assembled(name, label, title, "%", (subtitle, caption, ""), panels)
+    return assembled(name, label, title, "%", (subtitle, caption, ""), panels)
 
 
 def _measures(
@@ -134,10 +151,10 @@ def _measures(
         panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
         kept = sorted(set(shown["control_preservation"].dropna()) - {""})
         words = _measure_words(measure, cells, panels, kept)
-        yield _assembled(name + suffix, label, measure.title, measure.unit, words, panels)
+        yield assembled(name + suffix, label, measure.title, measure.unit, words, panels)
 
 
-def _assembled(
+def assembled(
     name: str,
     label: str,
     title: str,
@@ -145,6 +162,7 @@ def _assembled(
     words: tuple[str, str, str],
     panels: tuple[Panel, ...],
 ) -> Heatmap:
+    """A heat map with its facets in order; ``words``: subtitle, caption, and what a hatched cell lacks."""
     rows = sorted({p.row for p in panels}, key=lambda r: (_ORDER.get(r.split(" (")[0], 9), r))
     columns = sorted({p.column for p in panels}, key=by_numbers)
     return Heatmap(name, label, title, unit, *words, tuple(rows), tuple(columns), panels)
@@ -206,7 +224,7 @@ def _measure_words(
     tested, all_tested = bool(np.isfinite(q).any()), bool(np.isfinite(q).all())
     failing = "no gain claimed" if measure.claims else "not significant"
     hatched = f"{failing}{'' if all_tested else ' or not tested'}" if tested else "not tested"
-    subtitle = f"{measure.unit}; {_spread('mean contrast', panels, 'paired seed')}"
+    subtitle = f"{measure.unit}; {spread('mean contrast', panels, 'paired seed')}"
     said = "No test: a test needs two seeds. " if q.size else ""
     if tested:
         said = _tests(measure, cells, f"{failing}, q ≥ 0.05{'' if all_tested else ', or not tested'}")
@@ -229,7 +247,7 @@ def _tests(measure: Measure, cells: pd.DataFrame, hatched: str) -> str:
     )
 
 
-def _spread(what: str, panels: tuple[Panel, ...], noun: str = "seed") -> str:
+def spread(what: str, panels: tuple[Panel, ...], noun: str = "seed") -> str:
     """``mean ± half-width ..., n = 3 seeds in every cell``; no ± where no cell has one."""
     half = np.concatenate([p.half[p.state == COLOURED] for p in panels])
     if np.isfinite(half).any():

@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import confirmations, cost, events, latex, settings
+from analysis.classes import Classes, classes
 from analysis.confirmations import Confirmation
 from analysis.dynamics import Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.headline import Headline, headline, notes
-from analysis.panels import Heatmap, heatmaps, slug
+from analysis.panels import Heatmap, heatmaps, slug, worst_class_maps
 from analysis.runs import TableError, load_history, load_runs
 from analysis.settings import Settings
 from analysis.surface import surface
@@ -43,6 +44,7 @@ class Analysis:
     settings: Settings
     confirmations: tuple[Confirmation, ...] = ()
     dynamics: Dynamics = field(default_factory=Dynamics)
+    classes: Classes = field(default_factory=Classes)
     files: tuple[Path, ...] = ()
 
     def numbers(self) -> dict[str, float]:
@@ -62,20 +64,21 @@ def analyze(folder: Path | str) -> Analysis:
     history, extra = _history(folder, runs) if has_history else (pd.DataFrame(), ())
     made, damage = settings.read(folder)
     confirmed, strange = confirmations.read(folder)
-    grid, measured = surface(runs), synergy(runs)
+    grid, measured, by_class = surface(runs), synergy(runs), classes(runs)
     return Analysis(
         folder,
         headline(runs, grid, measured),
-        (*notes(runs, grid, measured, has_history), *extra, *damage, *strange),
+        (*notes(runs, grid, measured, has_history), *by_class.notes, *extra, *damage, *strange),
         grid,
         measured,
         equal_flops(runs),
         cost.points(runs),
         cost.totals(runs),
-        heatmaps(grid, measured),
+        (*heatmaps(grid, measured), *worst_class_maps(by_class.worst)),
         made,
         confirmed,
         dynamics(runs, history, confirmed),
+        by_class,
     )
 
 
@@ -104,9 +107,15 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
         put(events.FILE, events.to_json(analysis.dynamics.events).encode())
         put("collapse_events.csv", _csv(events.table(analysis.dynamics.events)))
         put("switches.csv", _csv(analysis.dynamics.switches))
-    for info in analysis.heatmaps:
+    if not analysis.classes.worst.empty:
+        put("worst_class.csv", _csv(analysis.classes.worst))
+    if not analysis.classes.synergy.empty:
+        put("classes.csv", _csv(analysis.classes.synergy))
+        put("class_losses.csv", _csv(analysis.classes.losses))
+    maps = (*analysis.heatmaps, *analysis.classes.heatmaps)
+    for info in maps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
-    for figure in drawn(analysis.heatmaps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
+    for figure in drawn(maps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
         source = "data:image/webp;base64," + base64.b64encode(figure.page).decode()
         images[figure.name] = source, round(PIXELS_PER_INCH * figure.width)
         put(f"figures/{figure.name}.png", figure.png)
@@ -171,7 +180,9 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "command": command or f"swast analyze {shlex.quote(str(analysis.folder))}",
         "day": day.isoformat(),
         "images": images,
-        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.heatmaps}
+        "captions": {
+            info.name: f"{info.subtitle}. {info.caption}" for info in (*analysis.heatmaps, *analysis.classes.heatmaps)
+        }
         | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations}
         | {info.name: f"{info.title}. {info.caption}" for info in analysis.dynamics.charts},
         "courses": [info.name for info in analysis.dynamics.charts],
@@ -212,11 +223,18 @@ def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
     out = []
     for title, name in chosen:
         table: pd.DataFrame = getattr(analysis, name)
-        constant = [c for c in ("data", "model", "experiment") if c in table and table[c].nunique() == 1]
-        out.append((title, f"{name}.csv", table.drop(columns=constant)))
+        out.append((title, f"{name}.csv", _varying(table)))
+    if not analysis.classes.losses.empty:
+        out.append(("Losses by class", "class_losses.csv", _varying(analysis.classes.losses)))
+    if not analysis.dynamics.foretelling.empty:
+        out.append(("What foretells a drop", "", analysis.dynamics.foretelling))
     if analysis.confirmations:
         out.insert(0, ("Confirmations", "confirmations.csv", confirmations.table(analysis.confirmations)))
     return out
+
+
+def _varying(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns=[c for c in ("data", "model", "experiment") if c in table and table[c].nunique() == 1])
 
 
 def _cell(value: object) -> str:

@@ -61,8 +61,7 @@ def foretelling(found: pd.DataFrame) -> pd.DataFrame:
             continue
         x, y = (both[column].rank().to_numpy(dtype=np.float64) for column in (name, "drop"))
         sums_RS = _sums(pd.factorize(both["cell_id"])[0], x - x.mean(), y - y.mean())
-        drawn = np.random.default_rng(0).multinomial(len(sums_RS), np.full(len(sums_RS), 1 / len(sums_RS)), RESAMPLES)
-        lo, hi = np.nanquantile(_correlation(drawn @ sums_RS), (0.025, 0.975))
+        lo, hi = np.nanquantile(_correlation(_drawn_again(len(sums_RS)) @ sums_RS), (0.025, 0.975))
         rho = float(_correlation(sums_RS.sum(axis=0, keepdims=True))[0])
         rows.append((name, rho, float(lo), float(hi), len(both), len(sums_RS)))
     return pd.DataFrame(rows, columns=["measure", "rank_correlation", "lo", "hi", "n_switches", "n_runs"])
@@ -71,6 +70,13 @@ def foretelling(found: pd.DataFrame) -> pd.DataFrame:
 def _sums(run: np.ndarray, x: Floats, y: Floats) -> Floats:
     """Count, sums and sums of products by run."""
     return np.stack([np.bincount(run, weights) for weights in (np.ones_like(x), x, y, x * x, y * y, x * y)], axis=1)
+
+
+def _drawn_again(runs: int) -> Floats:
+    """How often each run is drawn, (resamples, runs)."""
+    rng = np.random.default_rng(0)
+    drawn = [np.bincount(rng.integers(0, runs, runs), minlength=runs) for _ in range(RESAMPLES)]
+    return np.stack(drawn).astype(np.float64)
 
 
 def _correlation(sums: Floats) -> Floats:

@@ -68,15 +68,14 @@ def draw(info: Heatmap) -> Figure:
 
 def _draw_panels(figure: Figure, info: Heatmap, at: _Layout) -> None:
     """Every panel in its place, from the top left; cells are equally large in all."""
-    colours, norm = colour_scale(info)
     for panel in info.panels:
         i, j = info.rows.index(panel.row), info.columns.index(panel.column)
         wide, high = CELL_WIDTH * len(panel.coreset_ratios), CELL_HEIGHT * len(panel.prune_rates)
         x, y = LEFT + j * (at.wide + GAP_X), at.height - at.top - i * (at.high + GAP_Y) - high
         axes = figure.add_axes((x / at.width, y / at.height, wide / at.width, high / at.height))
-        _draw_panel(axes, panel, colours, norm, info.diverging)
+        _draw_panel(axes, panel, info)
         top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
-        _label(axes, panel, named=top_one, first=j == 0, last=i == len(info.rows) - 1)
+        _label(axes, panel, info, (top_one, j == 0, i == len(info.rows) - 1))
 
 
 def _bar(figure: Figure, info: Heatmap, at: _Layout) -> None:
@@ -95,7 +94,8 @@ def colour_scale(info: Heatmap) -> tuple[Colormap, Normalize]:
     return colormaps["RdBu" if info.diverging else "cividis"], Normalize(*info.limits)
 
 
-def _draw_panel(axes: Axes, panel: Panel, colours: Colormap, norm: Normalize, diverging: bool) -> None:
+def _draw_panel(axes: Axes, panel: Panel, info: Heatmap) -> None:
+    (colours, norm), diverging = colour_scale(info), info.diverging
     rows, columns = panel.value.shape
     axes.set(xlim=(0, columns), ylim=(rows, 0))
     for i, j in np.ndindex(rows, columns):
@@ -111,8 +111,9 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Colormap, norm: Normalize, di
                 axes.add_line(Line2D((j + x0, j + x1), (i + y0, i + y1), color=colour))
         else:
             _write(axes, panel, i, j, face, diverging, halo=open_question)
-    axes.axhline(1, color="black", linewidth=1)
-    axes.axvline(1, color="black", linewidth=1)
+    if info.controls:
+        axes.axhline(1, color="black", linewidth=1)
+        axes.axvline(1, color="black", linewidth=1)
 
 
 def _hatched(x: int, y: int, ink: str) -> Rectangle:
@@ -152,7 +153,9 @@ def _ink(face: object) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.52 else "white"
 
 
-def _label(axes: Axes, panel: Panel, named: bool, first: bool, last: bool) -> None:
+def _label(axes: Axes, panel: Panel, info: Heatmap, place: tuple[bool, bool, bool]) -> None:
+    """Ticks, and by ``place`` (top of its column, in the first column, in the last row) the names of panel and axes."""
+    named, first, last = place
     rows, columns = panel.value.shape
     axes.set_xticks(np.arange(columns) + 0.5, panel.coreset_ratios, size=NORMAL)
     axes.set_yticks(np.arange(rows) + 0.5, panel.prune_rates, size=NORMAL)
@@ -162,9 +165,9 @@ def _label(axes: Axes, panel: Panel, named: bool, first: bool, last: bool) -> No
         axes.set_title(_named(panel), size=NORMAL, pad=6)
     if first:
         said = f"preservation: {panel.row}"
-        axes.set_ylabel(f"{said}\nprune rate (%)", size=NORMAL, linespacing=1.4)
+        axes.set_ylabel(f"{said}\n{info.down}", size=NORMAL, linespacing=1.4)
     if last:
-        axes.set_xlabel("coreset ratio (%)", size=NORMAL)
+        axes.set_xlabel(info.across, size=NORMAL)
 
 
 def _named(panel: Panel) -> str:
