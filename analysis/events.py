@@ -136,7 +136,7 @@ def numbers(events: Iterable[Event]) -> dict[str, float]:
 def table(events: Iterable[Event]) -> pd.DataFrame:
     """A row per event, what a person reads first, first; in the order given."""
     columns = [
-        *["event_id", "kind", "status", "cell", "epoch", "drop", "excess", "recovery", "confirmation", "reason"],
+        *["event_id", "kind", "status", "cell", "epoch", "drop", "excess", "recovery", "reason", "confirmation"],
         *["cause", "before", "expected", "trough", "z", "lost_support", "shock", "class_imbalance", "samples_removed"],
         *["weights_removed", "confidence", "pruner", "selector", "preservation", "prune_rate", "coreset_ratio"],
         *["seed", "cell_id"],

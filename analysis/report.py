@@ -22,7 +22,7 @@ from analysis.settings import Settings
 from analysis.surface import surface
 from analysis.synergy import MEASURES, synergy
 
-PAGE_BYTES = 6_000_000
+PAGE_BYTES = 8_000_000
 TABLE_ROWS = 1_000
 PIXELS_PER_INCH = 135
 _TEMPLATE = "report.html"
