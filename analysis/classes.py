@@ -68,7 +68,7 @@ def by_class(runs: pd.DataFrame) -> pd.DataFrame | None:
     for name in names:
         cells = joint_cells(replace(grid, cells=grid.cells.assign(accuracy_test=grid.cells[name])))
         rows = measured(cells, "bliss", MEASURES["bliss"])
-        parts.append(rows.assign(**{"class": name.removeprefix(CLASS), "family": cells.frame["family"]}))
+        parts.append(rows.assign(family=cells.frame["family"], **{"class": name.removeprefix(CLASS)}))
     found = pd.concat(parts, ignore_index=True)
     family = pd.factorize(found["family"])[0].astype(np.int64)
     q = false_discovery(found["p"].to_numpy(dtype=np.float64), family)

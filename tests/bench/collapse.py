@@ -1,6 +1,6 @@
 """How well are generated collapse events told apart? Precision and recall by kind, false alarms on quiet runs.
 
-    python tests/bench/collapse.py [CASES] [SEED]
+    python -m tests.bench.collapse [CASES] [SEED]
 
 CASES (60) of each scenario of tests/analysis/generated_histories.py for each level of noise: one to five seeds, a third
 with noise that shrinks with the learning rate, a third with missing epochs. A match is the same run and kind, with the
