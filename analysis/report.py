@@ -13,6 +13,7 @@ import pandas as pd
 from analysis import confirmations, cost, latex, settings
 from analysis.confirmations import Confirmation
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
+from analysis.frontier import collapse_grid, frontier
 from analysis.headline import Headline, headline, notes
 from analysis.panels import Heatmap, heatmaps, slug
 from analysis.runs import TableError, load_history, load_runs
@@ -35,6 +36,8 @@ class Analysis:
     notes: tuple[str, ...]
     surface: pd.DataFrame
     synergy: pd.DataFrame
+    collapse_grid: pd.DataFrame
+    frontier: pd.DataFrame
     equal_flops: pd.DataFrame
     points: pd.DataFrame
     totals: pd.DataFrame
@@ -57,16 +60,19 @@ def analyze(folder: Path | str) -> Analysis:
     made, damage = settings.read(folder)
     confirmed, strange = confirmations.read(folder)
     grid, measured = surface(runs), synergy(runs)
+    fallen, edge = collapse_grid(runs), frontier(runs)
     return Analysis(
         folder,
         headline(runs, grid, measured),
         (*notes(runs, grid, measured, has_history), *extra, *damage, *strange),
         grid,
         measured,
+        fallen,
+        edge,
         equal_flops(runs),
         cost.points(runs),
         cost.totals(runs),
-        heatmaps(grid, measured),
+        heatmaps(grid, measured, fallen, edge),
         made,
         confirmed,
     )
@@ -88,7 +94,7 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     def put(name: str, content: bytes) -> None:
         files.append(_replace(analysis.folder / name, content))
 
-    for name in ("surface", "synergy", "equal_flops", "points", "totals"):
+    for name in ("surface", "synergy", "collapse_grid", "frontier", "equal_flops", "points", "totals"):
         table: pd.DataFrame = getattr(analysis, name)
         put(f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
     if analysis.confirmations:
@@ -184,6 +190,8 @@ def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
     """Title, file and frame of each table of the page, without columns that never change."""
     chosen = [
         ("Gain and synergy", "synergy"),
+        ("Collapsed seeds of each joint cell", "collapse_grid"),
+        ("Frontier of collapse", "frontier"),
         ("Surface", "surface"),
         ("Equal FLOPs", "equal_flops"),
         ("Treatments and their cost", "points"),
