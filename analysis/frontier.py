@@ -14,7 +14,7 @@ from analysis.facets import Grid, arrange
 from analysis.inference import CONFIDENCE, Floats, wilson
 from analysis.logistic import Plane, fit
 from analysis.surface import with_facets
-from analysis.synergy import FEW_SEEDS, bliss, joint_cells
+from analysis.synergy import FEW_SEEDS, Terms, bliss, joint_cells
 
 BLISS_BELOW = -0.1
 SINGLES_BELOW = 0.05
@@ -36,18 +36,20 @@ class Indicators:
     collapsed_CS: Floats
 
 
+def collapsed(y: Terms) -> Floats:
+    """1 where a run has collapsed, 0 where it has not, NaN where a control is missing."""
+    fallen = (bliss(y) < BLISS_BELOW) & (y.joint < np.minimum(y.pruning, y.coreset) - SINGLES_BELOW)
+    return np.where(np.isfinite(bliss(y)), fallen, np.nan)
+
+
 def indicators(runs: pd.DataFrame) -> Indicators:
     """The collapse of every finished joint run of a validated runs table."""
     grid = arrange(runs)
     joint = joint_cells(grid)
-    y = joint.per_seed
-    collapsed = (bliss(y) < BLISS_BELOW) & (y.joint < np.minimum(y.pruning, y.coreset) - SINGLES_BELOW)
-    known = np.isfinite(bliss(y))
-    long = joint.long
+    found, long = collapsed(joint.per_seed), joint.long
     seeds, column = np.unique(long["seed"].to_numpy(dtype=np.int64), return_inverse=True)
     out = np.full((len(joint.frame), len(seeds)), np.nan)
-    at = long["cell"].to_numpy(), long["rank"].to_numpy()
-    out[at[0], column] = np.where(known[at], collapsed[at], np.nan)
+    out[long["cell"].to_numpy(), column] = found[long["cell"].to_numpy(), long["rank"].to_numpy()]
     return Indicators(grid, joint.frame[["facet", "prune_rate", "coreset_ratio"]], tuple(map(int, seeds)), out)
 
 

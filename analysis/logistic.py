@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
 from analysis.inference import Floats
@@ -78,8 +77,11 @@ def fit(terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats) -> Floats:
     return weights_BK
 
 
-def maximise(terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread: float = SPREAD) -> Floats:
-    """Newton's method with halved steps for all fits at once: the posterior is strictly concave."""
+def maximise(terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread: float | Floats = SPREAD) -> Floats:
+    """Newton's method with halved steps for all fits at once: the posterior is strictly concave.
+
+    ``spread``: standard deviation of the prior, one for all terms or one of each.
+    """
     weights_BK = np.zeros((len(n_BC), terms_CK.shape[1]))
     value_B = _posterior(weights_BK, terms_CK, collapsed_BC, n_BC, spread)
     for _ in range(STEPS):
@@ -100,7 +102,7 @@ def maximise(terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread: float
     return weights_BK
 
 
-def information(terms_CK: Floats, chance_BC: Floats, n_BC: Floats, spread: float = SPREAD) -> Floats:
+def information(terms_CK: Floats, chance_BC: Floats, n_BC: Floats, spread: float | Floats = SPREAD) -> Floats:
     """Minus the second derivative of the posterior, (fits, terms, terms): the inverse of its covariance."""
     terms = terms_CK.shape[1]
     outer_CKK = (terms_CK[:, :, None] * terms_CK[:, None, :]).reshape(len(terms_CK), -1)
@@ -108,7 +110,9 @@ def information(terms_CK: Floats, chance_BC: Floats, n_BC: Floats, spread: float
     return found_BKK + np.eye(terms) / spread**2
 
 
-def _posterior(weights_BK: Floats, terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread: float) -> Floats:
+def _posterior(
+    weights_BK: Floats, terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread: float | Floats
+) -> Floats:
     logit_BC = weights_BK @ terms_CK.T
-    likelihood: NDArray[np.float64] = collapsed_BC * log_expit(logit_BC) + (n_BC - collapsed_BC) * log_expit(-logit_BC)
-    return likelihood.sum(axis=1) - (weights_BK**2).sum(axis=1) / (2 * spread**2)
+    likelihood_BC = collapsed_BC * log_expit(logit_BC) + (n_BC - collapsed_BC) * log_expit(-logit_BC)
+    return np.asarray(likelihood_BC.sum(axis=1) - ((weights_BK / spread) ** 2).sum(axis=1) / 2)

@@ -272,8 +272,13 @@ def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, 
         square(q, "f8", np.nan),
         square(tested.astype("bool"), "?", False),
         square(state, "U9", MISSING),
-        *(square(grid[c].fillna(0) if c in grid else 0 * n, "i8", 0) for c in ("fallen", "judged")),
+        fallen=square(_known(grid, "fallen"), "i8", 0),
+        judged=square(_known(grid, "judged"), "i8", 0),
     )
+
+
+def _known(grid: pd.DataFrame, column: str) -> pd.Series:
+    return grid[column].fillna(0) if column in grid else pd.Series(0, index=grid.index)
 
 
 def _measure_words(

@@ -143,7 +143,7 @@ def test_the_interval_covers(seeds: int, slope: float, spread: float) -> None:
     assert np.mean(covered) > 0.93
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(order=st.randoms(use_true_random=False))
 def test_rows_in_any_order(order) -> None:  # noqa: ANN001
     runs = table(collapsing(3, {0.8: 0.07, 0.9: 0.15, 0.95: 0.3}))
