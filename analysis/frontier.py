@@ -119,12 +119,12 @@ def estimate(plane: Plane, terms_CK: Floats, collapsed_CS: Floats) -> tuple[Floa
     """
     collapsed_CS = collapsed_CS[:, np.isfinite(collapsed_CS).any(axis=0)]
     seeds = collapsed_CS.shape[1]
-    log_R = plane.log_frontier(_fits(terms_CK, collapsed_CS, np.ones((1, seeds))))[0]
+    log_R = plane.log_frontier(_fits(plane, terms_CK, collapsed_CS, np.ones((1, seeds))))[0]
     if seeds < 2:
         return log_R, np.full(len(log_R), np.nan)
     times_BS = np.random.default_rng(0).multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
     unique_BS, weight_B = np.unique(times_BS, axis=0, return_counts=True)
-    log_BR = plane.log_frontier(_fits(terms_CK, collapsed_CS, unique_BS.astype(np.float64)))
+    log_BR = plane.log_frontier(_fits(plane, terms_CK, collapsed_CS, unique_BS.astype(np.float64)))
     mean_R = np.average(log_BR, axis=0, weights=weight_B)
     variance_R = np.average((log_BR - mean_R) ** 2, axis=0, weights=weight_B)
     logs = np.log(plane.coreset_ratios)
@@ -133,10 +133,10 @@ def estimate(plane: Plane, terms_CK: Floats, collapsed_CS: Floats) -> tuple[Floa
     return log_R, np.sqrt(quantile**2 * variance_R * seeds / (seeds - 1) + step_R**2 / 4)
 
 
-def _fits(terms_CK: Floats, collapsed_CS: Floats, times_BS: Floats) -> Floats:
+def _fits(plane: Plane, terms_CK: Floats, collapsed_CS: Floats, times_BS: Floats) -> Floats:
     """A fit for each number of times that every seed counts."""
     known_CS = np.isfinite(collapsed_CS).astype(np.float64)
-    return fit(terms_CK, times_BS @ np.nan_to_num(collapsed_CS).T, times_BS @ known_CS.T)
+    return fit(terms_CK, times_BS @ np.nan_to_num(collapsed_CS).T, times_BS @ known_CS.T, plane.spread)
 
 
 def _held(plane: Plane, log_R: Floats) -> Floats:

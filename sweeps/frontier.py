@@ -13,20 +13,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from analysis.inference import Floats
-from analysis.logistic import TERMS, Plane, information, maximise
+from analysis.logistic import Plane, information, maximise
 from core.config import CellConfig, cell_id
 from core.rounding import count
 from sweeps.cells import Cells, baselines, joint
 from sweeps.policy import FrontierSearch
 
-SPREAD, SEED_SPREAD = 3.0, 1.0
-"""Standard deviations of the prior, of the model's terms and of a seed's offset, in logits.
-
-Chosen on digits (four seeds that the benchmark does not use), between 2 and 10 and between 1 and 3.
-"""
+SEED_SPREAD = 1.0
+"""Standard deviation of the prior of a seed's offset, in logits."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _gains(
     candidates: Sequence[Candidate], outcomes: Mapping[str, bool | None], running: Collection[str]
 ) -> dict[str, float]:
     """How much less of the undecided cells' variance is expected after a run of each candidate."""
-    terms_CK, spread_K = _terms(candidates)
+    terms_CK, spread_K, of_seed_K = _terms(candidates)
     known_C = np.array([outcomes.get(c.cell_id) is not None for c in candidates], dtype=np.float64)
     collapsed_C = np.array([outcomes.get(c.cell_id) is True for c in candidates], dtype=np.float64)
     awaited_C = np.array([c.cell_id in running for c in candidates], dtype=np.float64)
@@ -121,7 +119,7 @@ def _gains(
     chance_C = expit(terms_CK @ weights_K)
     precision_KK = information(terms_CK, chance_C[None], (known_C + awaited_C)[None], spread_K)[0]
     # The frontier is that of all seeds: the offsets of single ones are no part of it.
-    of_all_CK = np.where(np.arange(terms_CK.shape[1]) < TERMS, terms_CK, 0.0)
+    of_all_CK = np.where(of_seed_K, 0.0, terms_CK)
     of_all_C = expit(of_all_CK @ weights_K)
     step_KC = np.linalg.solve(precision_KK, terms_CK.T)
     told_C = 1 / np.maximum(chance_C * (1 - chance_C), 1e-12) + (terms_CK * step_KC.T).sum(axis=1)
@@ -129,12 +127,13 @@ def _gains(
     return {c.cell_id: float(gain) for c, gain in zip(candidates, gain_C, strict=True)}
 
 
-def _terms(candidates: Sequence[Candidate]) -> tuple[Floats, Floats]:
-    """The model's terms at each candidate, an indicator of its seed among them, and the spread of the prior of each."""
+def _terms(candidates: Sequence[Candidate]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """The model's terms at each candidate, the spread of the prior of each, and which are a seed's offset."""
     rates, ratios, seeds = (
         np.array([getattr(c, name) for c in candidates]) for name in ("prune_rate", "coreset_ratio", "seed")
     )
     plane = Plane(tuple(np.unique(rates)), tuple(np.unique(ratios)))
     names = np.unique(seeds)
     terms = np.concatenate([plane.terms(rates, ratios), seeds[:, None] == names], axis=1)
-    return terms, np.concatenate([np.full(TERMS, SPREAD), np.full(len(names), SEED_SPREAD)])
+    of_seed = np.arange(terms.shape[1]) >= len(plane.spread)
+    return terms, np.concatenate([plane.spread, np.full(len(names), SEED_SPREAD)]), of_seed

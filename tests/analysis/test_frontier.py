@@ -133,11 +133,11 @@ def test_the_interval_covers(seeds: int, slope: float, spread: float) -> None:
     plane, rng = Plane(rates, ratios), np.random.default_rng(seeds)
     p, alpha = (a.ravel() for a in np.meshgrid(rates, ratios, indexing="ij"))
     terms = plane.terms(p, alpha)
-    at = plane.terms(rates, [0.1] * 5)[:, 1]
+    at = plane.terms(rates, [0.1] * 5)[:, 2]
     covered = []
     for _ in range(100):
         shift = -1.95 + rng.uniform(-0.2, 0.2)
-        logit = slope * ((shift + 0.6 * terms[:, 1] - np.log(alpha))[:, None] + rng.normal(0, spread, seeds))
+        logit = slope * ((shift + 0.6 * terms[:, 2] - np.log(alpha))[:, None] + rng.normal(0, spread, seeds))
         log_alpha, half = estimate(plane, terms, (rng.random(logit.shape) < expit(logit)).astype(float))
         covered.append(np.abs(log_alpha - shift - 0.6 * at) <= half)
     assert np.mean(covered) > 0.93

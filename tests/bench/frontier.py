@@ -112,7 +112,7 @@ def log_alpha(table: Table, bought: Collection[str]) -> Floats:
     plane = Plane(*(tuple(sorted({getattr(c, name) for c in grid})) for name in ("prune_rate", "coreset_ratio")))
     terms = plane.terms([c.prune_rate for c in known], [c.coreset_ratio for c in known])
     collapsed = np.array([[float(bool(table.test[c.cell_id])) for c in known]])
-    return plane.log_frontier(fit(terms, collapsed, np.ones_like(collapsed)))[0]
+    return plane.log_frontier(fit(terms, collapsed, np.ones_like(collapsed), plane.spread))[0]
 
 
 def steps(table: Table, log_alpha_R: Floats) -> Floats:
