@@ -152,3 +152,27 @@ def _note(seeds: int, k: int, n: int) -> str:
         "one seed: no interval" if seeds == 1 else f"{seeds} seeds: fewer than {FEW_SEEDS}" * (seeds < FEW_SEEDS),
     ]
     return "; ".join(filter(None, said))
+
+
+def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]:
+    """``collapse_grid`` and ``frontier`` in words: a line for all joint cells, then one for each facet that collapses."""
+    said = [
+        f"{int(collapse['collapsed'].sum())} of {len(collapse)} joint cells collapsed in more than half of their seeds, "
+        f"{int(collapse['established'].sum())} of them established (95 % Wilson interval above one half)"
+    ]
+    facets = [str(name) for name in frontier.columns[: frontier.columns.get_loc("prune_rate")]]
+    for _, rows in frontier[frontier["runs_collapsed"] > 0].groupby(facets, dropna=False, sort=False):
+        first = rows.iloc[0]
+        places = (_place(row.prune_rate, row.alpha_star, row.lo, row.hi) for row in rows.itertuples())
+        where = f"{first['pruner']} x {first['selector']}, preservation {first['preservation']}"
+        said.append(f"frontier of {where}: alpha* {', '.join(places)} (n = {first['n']})")
+    return tuple(said)
+
+
+def _place(rate: float, alpha: float, lo: float, hi: float) -> str:
+    """``0.1 [0.05, 0.2] at p 0.9``; in words where it lies beyond the grid."""
+    if np.isnan(alpha):
+        return f"unknown at p {rate:g}"
+    words = {0.0: "below the grid", 1.0: "above the grid"}
+    interval = "" if np.isnan(lo) else f" [{lo:.2g}, {hi:.2g}]"
+    return f"{words.get(alpha, f'{alpha:.2g}')}{interval} at p {rate:g}"

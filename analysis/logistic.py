@@ -2,11 +2,11 @@
 
     logit P = b z + c + d x + e_p,   b <= 0,   b, c, d ~ N(0, SPREAD^2),   e_p ~ N(0, OFFSET^2)
 
-z and x are the logarithms of the share of samples and of weights that is kept, each scaled to [-1, 1] over the grid; e_p
-is an offset of every prune rate, so that the frontier follows the data where they leave a straight line, and the line
-where they are few. Separation is the rule at few seeds, where the likelihood alone has no maximum; the prior gives it
-one (a ridge). A larger coreset never makes a collapse likelier: b is 0 where the data say otherwise. [The notes ask for
-a ridge; the terms are ours: on digits a line, or a parabola, missed the majority of seeds by a step of the grid.]
+z and x are the logarithms of the share of samples and of weights that is kept, each scaled to [-1, 1] over the grid;
+e_p is an offset of every prune rate, so that the frontier follows the data where they leave a straight line, and the
+line where they are few. Separation is the rule at few seeds, where the likelihood alone has no maximum; the prior gives
+it one (a ridge). A larger coreset never makes a collapse likelier: b is 0 where the data say otherwise. [The notes ask
+for a ridge; the terms are ours: on digits a line, or a parabola, missed the majority of seeds by a step of the grid.]
 """
 
 from collections.abc import Sequence
@@ -117,9 +117,7 @@ def information(terms_CK: Floats, chance_BC: Floats, n_BC: Floats, spread_K: Flo
     return found_BKK + np.diag(spread_K**-2.0)
 
 
-def _posterior(
-    weights_BK: Floats, terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread_K: Floats
-) -> Floats:
+def _posterior(weights_BK: Floats, terms_CK: Floats, collapsed_BC: Floats, n_BC: Floats, spread_K: Floats) -> Floats:
     logit_BC = weights_BK @ terms_CK.T
     likelihood_BC = collapsed_BC * log_expit(logit_BC) + (n_BC - collapsed_BC) * log_expit(-logit_BC)
     return np.asarray(likelihood_BC.sum(axis=1) - ((weights_BK / spread_K) ** 2).sum(axis=1) / 2)

@@ -13,9 +13,10 @@ from optuna.trial import TrialState
 
 from sweeps.cells import expand
 from sweeps.frontier import Candidate, Space, choose, space
+from sweeps.plan import make_plan
 from sweeps.policy import FrontierSearch
 from sweeps.sampler import COLLAPSED, FIELDS, FrontierSampler
-from sweeps.spec import parse
+from sweeps.spec import SpecError, parse
 from tests.bench.frontier import Table, repetition
 from tests.sweeps.grid import GRID
 
@@ -163,3 +164,63 @@ def test_a_cell_is_never_asked_for_by_halves() -> None:
     made, _ = study(where)
     with pytest.raises(ValueError, match="lr is no coordinate of a cell"):
         made.ask().suggest_float("lr", 0, 1)
+
+
+ERRORS = {
+    "percentage": (
+        "{}",
+        "{budget_cells: 30}",
+        "frontier.budget_cells is 30, but must be at most 1 (did you mean 0.3?)",
+    ),
+    "nothing": ("{}", "{budget_cells: 0}", "frontier.budget_cells is 0, but must be above 0"),
+    "unknown key": ("{}", "{budget: 0.3}", "frontier.budget is not a known key (did you mean budget_cells?); allowed"),
+    "no mapping": ("{}", "0.3", "frontier is 0.3, but must be a mapping with budget_cells, seed"),
+    "one ratio": ("[1, 0.5, 0.1]", "[1, 0.1]", "but the grid has 0.1; list two below 1 at least"),
+    "no baselines": (
+        "frontier: {}",
+        "frontier: {}\nbaselines: false",
+        "but baselines is false; leave one of the two out",
+    ),
+    "early stopping": (
+        "frontier: {}",
+        "frontier: {}\nearly_stopping: {below: 0.2}",
+        "early_stopping gives cells up; keep one of the two",
+    ),
+    "no validation": (
+        "  epochs: 12\n",
+        "  epochs: 12\n  data: {name: digits, val_fraction: 0.0}\n",
+        "frontier looks at validation accuracy, but data.val_fraction is 0; raise it or leave frontier out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), list(ERRORS.values()), ids=list(ERRORS))
+def test_a_search_that_cannot_be_is_refused_at_its_line(old: str, new: str, sentence: str) -> None:
+    text = FRONTIER.replace(old, new, 1)
+    assert text != FRONTIER
+    with pytest.raises(SpecError) as error:
+        parse(text, file="grid.yaml")
+    assert sentence in str(error.value)
+    at = next(i for i, line in enumerate(text.splitlines(), 1) if line.startswith("frontier"))
+    assert f"grid.yaml, line {at}:" in str(error.value)
+
+
+def test_the_command_line_sets_and_takes_away_the_search() -> None:
+    changed = parse(FRONTIER, overrides=["frontier.budget_cells=0.5"]).frontier
+    assert changed == FrontierSearch(budget_cells=0.5)
+    assert parse(FRONTIER, overrides=["frontier=null"]).frontier is None
+    assert parse(parse(FRONTIER).text).frontier == FrontierSearch()
+
+
+def test_a_plan_says_what_a_search_may_spend() -> None:
+    rows = dict(make_plan(parse(FRONTIER)).rows())
+    assert rows["frontier search"] == "trains 4 cells at most (33%); below: the whole grid"
+    assert "frontier search" not in dict(make_plan(parse(GRID)).rows())
+    assert make_plan(parse(FRONTIER)).as_dict()["budget_cells"] == 4
+
+
+def test_the_search_alone_loads_optuna() -> None:
+    code = (
+        "import sys, sweeps.spec, sweeps.plan, sweeps.frontier, orchestration.commands\nprint('optuna' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
