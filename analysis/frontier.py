@@ -18,7 +18,7 @@ from analysis.synergy import FEW_SEEDS, Terms, bliss, joint_cells
 
 BLISS_BELOW = -0.1
 SINGLES_BELOW = 0.05
-RESAMPLES = 400
+RESAMPLES = 200
 CELL_COLUMNS = ["prune_rate", "coreset_ratio", "k", "n", "share", "lo", "hi", "collapsed", "established", "note"]
 FRONTIER_COLUMNS = ["prune_rate", "alpha_star", "lo", "hi", "n", "runs", "runs_collapsed", "note"]
 
@@ -155,10 +155,11 @@ def _note(seeds: int, k: int, n: int) -> str:
 
 
 def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]:
-    """``collapse_grid`` and ``frontier`` in words: a line for all joint cells, then one for each facet that collapses."""
+    """``collapse_grid`` and ``frontier`` in words: a line for all joint cells, one for each facet that collapses."""
+    collapsed, established = (int(collapse[name].sum()) for name in ("collapsed", "established"))
     said = [
-        f"{int(collapse['collapsed'].sum())} of {len(collapse)} joint cells collapsed in more than half of their seeds, "
-        f"{int(collapse['established'].sum())} of them established (95 % Wilson interval above one half)"
+        f"{collapsed} of {len(collapse)} joint cells collapsed in more than half of their seeds, {established} of them "
+        "established (95 % Wilson interval above one half)"
     ]
     facets = [str(name) for name in frontier.columns[: frontier.columns.get_loc("prune_rate")]]
     for _, rows in frontier[frontier["runs_collapsed"] > 0].groupby(facets, dropna=False, sort=False):
