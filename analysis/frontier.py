@@ -164,7 +164,8 @@ def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]
     facets = [str(name) for name in frontier.columns[: frontier.columns.get_loc("prune_rate")]]
     for _, rows in frontier[frontier["runs_collapsed"] > 0].groupby(facets, dropna=False, sort=False):
         first = rows.iloc[0]
-        places = (_place(row.prune_rate, row.alpha_star, row.lo, row.hi) for row in rows.itertuples())
+        numbers = rows[["prune_rate", "alpha_star", "lo", "hi"]].to_numpy(dtype=np.float64)
+        places = (_place(*map(float, row)) for row in numbers)
         where = f"{first['pruner']} x {first['selector']}, preservation {first['preservation']}"
         said.append(f"frontier of {where}: alpha* {', '.join(places)} (n = {first['n']})")
     return tuple(said)
