@@ -144,6 +144,8 @@ def _panel(rows: pd.DataFrame, named: tuple[str, ...], cells: tuple[str, ...]) -
         placed["q"].to_numpy(dtype=np.float64).reshape(shape),
         placed["significant"].eq(True).to_numpy(dtype=bool).reshape(shape),
         np.where(np.isfinite(value), COLOURED, np.where(n > 0, UNDEFINED, MISSING)),
+        fallen=np.zeros(shape, dtype=np.int64),
+        judged=np.zeros(shape, dtype=np.int64),
     )
 
 

@@ -105,6 +105,16 @@ def welch(slope_RC: Floats, sd_RC: Floats, n_RC: NDArray[np.int64], value_C: Flo
     return value_C - half, value_C + half
 
 
+def wilson(successes: NDArray[np.int64], n: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """95 % score interval of a share of ``n`` trials (Wilson 1927); NaN where there is none."""
+    z = stats.norm.ppf(0.5 + CONFIDENCE / 2)
+    share = _divide(successes, n)
+    centre = _divide(successes + z**2 / 2, n + z**2)
+    half = z * np.sqrt(share * (1 - share) * n + z**2 / 4) / (n + z**2)
+    # At 0 and n the ends are 0 and 1 but for rounding.
+    return np.where(successes == 0, 0 * share, centre - half), np.where(successes == n, share, centre + half)
+
+
 def false_discovery(p: Floats, family: NDArray[np.int64]) -> Floats:
     """Benjamini-Hochberg q within each family; a NaN p is no member and stays NaN."""
     q = np.full(len(p), np.nan)
@@ -129,6 +139,6 @@ def _rounding(mean: Floats) -> Floats:
     return 1e-9 * np.maximum(np.abs(mean), 1e-3)
 
 
-def _divide(a: Floats, b: Floats | NDArray[np.int64]) -> Floats:
+def _divide(a: Floats | NDArray[np.int64], b: Floats | NDArray[np.int64]) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(b > 0, np.asarray(a, dtype=np.float64) / b, np.nan)

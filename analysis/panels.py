@@ -1,7 +1,7 @@
 """What a heat map shows, before anything is drawn: labels, numbers, states and the caption."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,23 @@ _ORDER = {"none": 0, "selective": 1, "complete": 2}
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A frontier over a panel, in units of its cells from the left and the top; ``lo`` and ``hi`` are places too."""
+
+    x: Floats
+    y: Floats
+    lo: Floats
+    hi: Floats
+
+
+@dataclass(frozen=True)
 class Panel:
     """One facet's grid; arrays are (prune rates, coreset ratios), single treatments first.
 
     value and half (of the 95 % interval) are in per cent or points; half is NaN at n = 1.
     A state is "coloured", "control" (a single treatment's accuracy in %), "missing" (no run),
     "failed" (no finished run) or "undefined" (finished, but without its controls).
+    Of ``judged`` seeds of a joint cell ``fallen`` have collapsed; all 0 where nobody looked.
     """
 
     row: str
@@ -40,6 +51,14 @@ class Panel:
     q: Floats
     significant: NDArray[np.bool_]
     state: NDArray[np.str_]
+    fallen: NDArray[np.int64]
+    judged: NDArray[np.int64]
+    frontier: Curve | None = None
+
+    @property
+    def collapsed(self) -> NDArray[np.bool_]:
+        """Cells of which more than half of the seeds have collapsed."""
+        return 2 * self.fallen > self.judged
 
     def count(self, state: str) -> int:
         """Number of grid points in ``state``."""
@@ -92,15 +111,25 @@ class Heatmap:
         return low - beyond, high - beyond
 
 
-def heatmaps(surface: pd.DataFrame, synergy: pd.DataFrame) -> tuple[Heatmap, ...]:
-    """Accuracy and every measure, for each experiment of ``surface`` (of ``accuracy_test``)."""
+def heatmaps(
+    surface: pd.DataFrame,
+    synergy: pd.DataFrame,
+    collapse: pd.DataFrame | None = None,
+    frontier: pd.DataFrame | None = None,
+) -> tuple[Heatmap, ...]:
+    """Accuracy and every measure, for each experiment of ``surface`` (of ``accuracy_test``).
+
+    ``collapse`` and ``frontier``, as ``analysis.frontier`` gives them, are marked in the measures' maps and drawn over
+    that of Bliss.
+    """
     facets = list(surface.columns[: surface.columns.get_loc("role")])
     found: list[Heatmap] = []
     for label, suffix, grids in experiments(surface, facets):
         shown = _with_joint(grids, facets)
         found.append(_accuracy(shown, facets, label, f"accuracy{suffix}", "Final test accuracy"))
         if (shown["role"] == "joint").any():
-            found += _measures(shown, synergy, facets, label, suffix)
+            judged = shown if collapse is None else _judged(shown, collapse, facets)
+            found += _measures(judged, synergy, frontier, facets, label, suffix)
     return tuple(found)
 
 
@@ -137,8 +166,20 @@ def _accuracy(shown: pd.DataFrame, facets: list[str], label: str, name: str, tit
     return assembled(name, label, title, "%", (subtitle, caption, ""), panels)
 
 
+def _judged(shown: pd.DataFrame, collapse: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
+    """With the columns ``fallen`` and ``judged``."""
+    on = [*facets, "prune_rate", "coreset_ratio"]
+    joint = collapse[[*on, "k", "n"]].rename(columns={"k": "fallen", "n": "judged"}).assign(role="joint")
+    return shown.merge(joint, on=[*on, "role"], how="left")
+
+
 def _measures(
-    shown: pd.DataFrame, synergy: pd.DataFrame, facets: list[str], label: str, suffix: str
+    shown: pd.DataFrame,
+    synergy: pd.DataFrame,
+    frontier: pd.DataFrame | None,
+    facets: list[str],
+    label: str,
+    suffix: str,
 ) -> Iterator[Heatmap]:
     for name, measure in MEASURES.items():
         rows = synergy[synergy["measure"] == name]
@@ -149,6 +190,12 @@ def _measures(
             suffixes=("", "_contrast"),
         )
         panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
+        if name == "bliss" and frontier is not None:
+            grids = (grid for _, grid in cells.groupby(facets, dropna=False))
+            panels = tuple(
+                replace(p, frontier=_curve(g, frontier.merge(g[facets].head(1), on=facets)))
+                for p, g in zip(panels, grids, strict=True)
+            )
         kept = sorted(set(shown["control_preservation"].dropna()) - {""})
         words = _measure_words(measure, cells, panels, kept)
         yield assembled(name + suffix, label, measure.title, measure.unit, words, panels)
@@ -183,6 +230,30 @@ def _measure_panel(grid: pd.DataFrame) -> Panel:
     return _panel(grid, grid["value"].where(joint, grid["mean"]), half, n, state)
 
 
+def _curve(grid: pd.DataFrame, frontier: pd.DataFrame) -> Curve | None:
+    """The frontier of one facet between the centres of its joint cells; at their edge where it lies beyond them.
+
+    None where no run collapsed.
+    """
+    joint = grid[grid["role"] == "joint"]
+    known = frontier[frontier["alpha_star"].notna() & (frontier["runs_collapsed"] > 0)].sort_values("prune_rate")
+    if joint.empty or known.empty:
+        return None
+    columns, rows = (grid[name].drop_duplicates().to_list() for name in ("coreset_ratio", "prune_rate"))
+    ratios = np.sort(joint["coreset_ratio"].unique())
+    right = len(columns)
+
+    def place(name: str) -> Floats:
+        alpha = known[name].to_numpy(dtype=np.float64)
+        with np.errstate(divide="ignore"):
+            between = np.interp(np.log(alpha), np.log(ratios), right - 0.5 - np.arange(len(ratios)))
+        return np.where(alpha < ratios[0], right, np.where(alpha > ratios[-1], right - len(ratios), between))
+
+    y = np.array([rows.index(rate) + 0.5 for rate in known["prune_rate"]])
+    # The larger the ratio, the further left.
+    return Curve(place("alpha_star"), y, place("hi"), place("lo"))
+
+
 def _states(grid: pd.DataFrame, value: pd.Series) -> pd.Series:
     failed = (grid["n"] == 0) & (grid["n_failed"] + grid["n_stopped"] > 0)
     state = np.select([failed, grid["n"] == 0, value.isna()], [FAILED, MISSING, UNDEFINED], COLOURED)
@@ -213,7 +284,13 @@ def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, 
         square(q, "f8", np.nan),
         square(tested.astype("bool"), "?", False),
         square(state, "U9", MISSING),
+        fallen=square(_known(grid, "fallen"), "i8", 0),
+        judged=square(_known(grid, "judged"), "i8", 0),
     )
+
+
+def _known(grid: pd.DataFrame, column: str) -> pd.Series:
+    return grid[column].fillna(0) if column in grid else pd.Series(0, index=grid.index)
 
 
 def _measure_words(
@@ -230,7 +307,17 @@ def _measure_words(
         said = _tests(measure, cells, f"{failing}, q ≥ 0.05{'' if all_tested else ', or not tested'}")
     grey = f"Grey: accuracy (%) of the single treatments{_preserved(kept)}. "
     single = grey if any(p.count(CONTROL) for p in panels) else ""
-    return subtitle, f"{measure.definition}. {said}{single}{_holes(panels)}", hatched
+    return subtitle, f"{measure.definition}. {said}{single}{_collapse(panels)}{_holes(panels)}", hatched
+
+
+def _collapse(panels: tuple[Panel, ...]) -> str:
+    """What the outlines, the fractions in the corners and the line say."""
+    said = ""
+    if any(p.fallen.any() for p in panels):
+        said = "In the corner: collapsed of n seeds; outlined where they are more than half. "
+    if any(p.frontier is not None for p in panels):
+        said += "Line: frontier, the coreset ratio at which half of the seeds would collapse, with its 95 % interval. "
+    return said
 
 
 def _tests(measure: Measure, cells: pd.DataFrame, hatched: str) -> str:

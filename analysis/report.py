@@ -15,6 +15,7 @@ from analysis.classes import Classes, classes
 from analysis.confirmations import Confirmation
 from analysis.dynamics import Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
+from analysis.frontier import collapse_grid, frontier
 from analysis.headline import Headline, headline, notes
 from analysis.panels import Heatmap, heatmaps, slug, worst_class_maps
 from analysis.runs import TableError, load_history, load_runs
@@ -37,6 +38,8 @@ class Analysis:
     notes: tuple[str, ...]
     surface: pd.DataFrame
     synergy: pd.DataFrame
+    collapse_grid: pd.DataFrame
+    frontier: pd.DataFrame
     equal_flops: pd.DataFrame
     points: pd.DataFrame
     totals: pd.DataFrame
@@ -65,16 +68,19 @@ def analyze(folder: Path | str) -> Analysis:
     made, damage = settings.read(folder)
     confirmed, strange = confirmations.read(folder)
     grid, measured, by_class = surface(runs), synergy(runs), classes(runs)
+    fallen, edge = collapse_grid(runs), frontier(runs)
     return Analysis(
         folder,
         headline(runs, grid, measured),
         (*notes(runs, grid, measured, has_history), *by_class.notes, *extra, *damage, *strange),
         grid,
         measured,
+        fallen,
+        edge,
         equal_flops(runs),
         cost.points(runs),
         cost.totals(runs),
-        (*heatmaps(grid, measured), *worst_class_maps(by_class.worst)),
+        (*heatmaps(grid, measured, fallen, edge), *worst_class_maps(by_class.worst)),
         made,
         confirmed,
         dynamics(runs, history, confirmed),
@@ -98,7 +104,7 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     def put(name: str, content: bytes) -> None:
         files.append(_replace(analysis.folder / name, content))
 
-    for name in ("surface", "synergy", "equal_flops", "points", "totals"):
+    for name in ("surface", "synergy", "collapse_grid", "frontier", "equal_flops", "points", "totals"):
         table: pd.DataFrame = getattr(analysis, name)
         put(f"{name}.csv", _csv(table))
     if analysis.confirmations:
@@ -215,6 +221,8 @@ def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
     """Title, file and frame of each table of the page, without columns that never change."""
     chosen = [
         ("Gain and synergy", "synergy"),
+        ("Collapsed seeds of each joint cell", "collapse_grid"),
+        ("Frontier of collapse", "frontier"),
         ("Surface", "surface"),
         ("Equal FLOPs", "equal_flops"),
         ("Treatments and their cost", "points"),

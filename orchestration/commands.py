@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,14 +22,18 @@ from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.provenance import provenance
+from orchestration.rounds import Rounds, Run
 from orchestration.speech import say
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
 from orchestration.views import analyze, local_uri, planned, sweep_of
-from sweeps.cells import Cell, common, expand
+from sweeps.cells import Cell, common, expand, label
 from sweeps.plan import Plan
 from sweeps.spec import load
+
+if TYPE_CHECKING:
+    from orchestration.search import Search
 
 INTERRUPTED = 130
 
@@ -60,34 +65,83 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
         plan = _write_plan(sweep)
         _announce(sweep, todo, console)
         with _tracking(target.uri(sweep), sweep) as tracker:
-            _run_cells(sweep, plan, todo, target, tracker, console)
+            wanted = _run_cells(sweep, plan, todo, target, tracker, console)
             headline = _conclude(sweep, console)
             if tracker is not None:
                 _close_tracking(tracker, headline, console)
-    return _farewell(sweep, console)
+    return _farewell(sweep, wanted, console)
 
 
 def _run_cells(
     sweep: Sweep, plan: Plan, todo: Sequence[Cell], target: Target, tracker: Tracker | None, console: Console
-) -> None:
-    if not todo:
+) -> Sequence[Cell]:
+    """Run what is to do, or what a frontier search asks for. Returns the cells that were wanted."""
+    search = _search_of(sweep)
+    if not (todo if search is None else search.ask(1)):
         keeping.remember(sweep)
-        return
+        return todo if search is None else _searched(search, console)
     cells = {cell.cell_id: cell for cell in todo}
-    with Progress(cells, plan.shared.flop, len(sweep.cells.cells) - len(todo), console) as progress:
+    flop = plan.shared.flop * (1.0 if plan.budget_cells is None else plan.budget_cells / len(plan.cells))
+    with Progress(cells, flop, len(sweep.cells.cells) - len(todo), console) as progress:
         observer: Observer = progress if tracker is None else Observers((progress, tracker))
-        dispatch = Dispatch(sweep, plan, todo, observer, target.budget)
+        rounds = Rounds(sweep, plan, observer, target.budget or Budget())
         try:
-            if target.inline:
-                run_inline(dispatch)
-            else:
-                from orchestration.launch import run_on_ray
-
-                run_on_ray(dispatch, todo, target.address)
+            with _machine(target, sweep, todo) as (slots, run_round):
+                if search is None:
+                    rounds.run(todo, run_round)
+                else:
+                    _find_frontier(search, rounds, slots, run_round, console)
         except KeyboardInterrupt:
             say(console, "Interrupted; writing what is finished.")
-        if dispatch.exhausted and not dispatch.over:
+        if rounds.exhausted:
             say(console, "The budget is used up; writing what is finished.")
+    return todo if search is None else _searched(search, console)
+
+
+def _search_of(sweep: Sweep) -> Search | None:
+    """The frontier search that the grid asks for. Optuna is loaded for it alone."""
+    if sweep.spec.frontier is None:
+        return None
+    from orchestration.search import search_of
+
+    return search_of(sweep, sweep.spec.frontier)
+
+
+def _find_frontier(search: Search, rounds: Rounds, slots: int, run_round: Run, console: Console) -> None:
+    """Ask for as many joint cells as there are slots, run them with what controls they lack, tell, and again."""
+    while (cells := search.ask(slots)) and not rounds.exhausted:
+        rounds.run(cells, run_round)
+        for candidate, verdict in search.settle():
+            told = "no verdict" if verdict is None else f"{'collapsed' if verdict.collapsed else 'whole'}, "
+            told += (
+                "" if verdict is None else f"{100 * verdict.bliss:+.1f} points from Bliss independence on validation"
+            )
+            say(console, f"{label(search.cell(candidate.cell_id).config)}: {told}")
+        if search.running:
+            return  # interrupted, or the budget is used up
+
+
+def _searched(search: Search, console: Console) -> Sequence[Cell]:
+    """Say how far the search is; the cells that it wants, finished ones included."""
+    wanted = search.wanted()
+    joint, cells, total = *search.trained(), len(search.sweep.cells.cells)
+    say(
+        console,
+        f"frontier search: {joint} joint cells, {cells} with their controls, {cells / total:.0%} of the grid's {total}",
+    )
+    return wanted
+
+
+@contextmanager
+def _machine(target: Target, sweep: Sweep, cells: Sequence[Cell]) -> Iterator[tuple[int, Run]]:
+    """How many cells may run at once, and what runs them."""
+    if target.inline:
+        yield 1, lambda dispatch, _: run_inline(dispatch)
+        return
+    from orchestration.launch import on_ray
+
+    with on_ray(sweep, cells, target.address) as found:
+        yield found
 
 
 @contextmanager
@@ -135,8 +189,9 @@ def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
     return analyze(sweep.folder, console) | spent
 
 
-def _farewell(sweep: Sweep, console: Console) -> int:
-    left = sweep.to_do()
+def _farewell(sweep: Sweep, wanted: Sequence[Cell], console: Console) -> int:
+    names = {cell.cell_id for cell in wanted}
+    left = [cell for cell in sweep.to_do() if cell.cell_id in names]
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     for cell_id, reason in failed.items():
         say(console, f"{cell_id}: {reason}", "failed")
@@ -164,7 +219,7 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
         run_inline(Dispatch(sweep, plan, sweep.to_do(), EpochLines(console)))
         write_tables(sweep)
     say(console, f"tables and checkpoints: {sweep.folder}")
-    return _farewell(sweep, console)
+    return _farewell(sweep, sweep.cells.cells, console)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ class Budget:
     seconds: float | None = None
     flop: float | None = None
 
+    def less(self, seconds: float, flop: float) -> Budget:
+        """What is left after so much."""
+        left = None if self.seconds is None else self.seconds - seconds
+        return Budget(left, None if self.flop is None else self.flop - flop)
+
 
 class Dispatch:
     """Hands out cells, longest remaining path first, and keeps account of them."""
@@ -52,8 +57,17 @@ class Dispatch:
     def exhausted(self) -> bool:
         """Whether the budget is used up."""
         seconds, flop = self._budget.seconds, self._budget.flop
-        late = seconds is not None and time.monotonic() - self._started >= seconds
-        return late or (flop is not None and self._spent + sum(self._flop.values()) >= flop)
+        return (seconds is not None and self.seconds >= seconds) or (flop is not None and self.flop >= flop)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    @property
+    def flop(self) -> float:
+        """Dense FLOP executed so far."""
+        return self._spent + sum(self._flop.values())
 
     def next(self) -> str | None:
         """The cell to run now; ``None`` when all that are left wait for a trunk that is being trained."""

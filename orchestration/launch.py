@@ -6,13 +6,14 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from orchestration.dispatch import Dispatch
 from orchestration.files import open_files
+from orchestration.rounds import Run
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.policy import Need
@@ -46,13 +47,26 @@ def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -
 
     Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
     """
+    with on_ray(dispatch.sweep, cells, address) as (_, run):
+        run(dispatch, cells)
+
+
+@contextmanager
+def on_ray(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> Iterator[tuple[int, Run]]:
+    """A connection that can hold any of the cells: how many may run at once, and what runs some of them.
+
+    Raises as ``run_on_ray``.
+    """
     set_environment(joining=address is not None)
     from orchestration.tuning import fit
 
-    needs = {dispatch.sweep.need(cell.config) for cell in cells}
-    scratch = tempfile.TemporaryDirectory(prefix="swast-tune-")
-    with _cluster(dispatch.sweep, needs, address) as slots, scratch as folder:
-        fit(dispatch, cells, slots, folder)
+    with _cluster(sweep, {sweep.need(cell.config) for cell in cells}, address) as slots:
+
+        def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
+            with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
+                fit(dispatch, some, slots, folder)
+
+        yield slots, run
 
 
 def set_environment(*, joining: bool) -> None:

@@ -18,6 +18,7 @@ from rich.tree import Tree
 from analysis import events
 from analysis import report as reporting
 from analysis.dynamics import Dynamics
+from analysis.frontier import sentences
 from core.config import CellConfig, from_dict
 from orchestration import catalogue, keeping
 from orchestration.doctor import examine
@@ -119,6 +120,8 @@ def analyze(folder: Path, console: Console) -> dict[str, float]:
     result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
     for note in (*result.notes, *result.dynamics.notes):
         say(console, note, "note")
+    for line in sentences(result.collapse_grid, result.frontier):
+        say(console, line)
     maps = [path for path in result.files if path.suffix == ".png" and path.name.startswith("bliss")]
     for kind, path in (*(("heat map", path) for path in maps), ("report", folder / "report.html")):
         say(console, f"{kind:9s} {path}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.config import CellConfig, as_dict
 from core.data import Facts, Source
+from core.rounding import count
 from sweeps.cells import Cell, expand, joint
 from sweeps.costs import Cost, cost, epochs_of, updates_after_switch, work
 from sweeps.scheduler import Simulation, simulate
@@ -61,6 +62,8 @@ class Plan:
     done: Set[Segment] = frozenset()
     """Segments whose last state is stored already."""
     pace: Pace | None = None
+    budget_cells: int | None = None
+    """Cells that a frontier search may train, finished ones included; ``None`` where the whole grid is trained."""
 
     @property
     def alone(self) -> Load:
@@ -121,6 +124,7 @@ class Plan:
             ("sweep", self.name),
             ("cells", f"{self.listed} listed, {len(self.cells)} distinct ({self.added} baselines added)"),
             ("to do", f"{len(self.to_do)} ({len(self.cells) - len(self.to_do)} finished)"),
+            *self._search(),
             ("epochs, shared by cells", f"{shared.epochs:,} of {alone.epochs:,}"),
             ("samples trained", f"{shared.samples:,} of {alone.samples:,}"),
             ("samples trained, share of dense training", self._shares()),
@@ -131,6 +135,13 @@ class Plan:
             ("checkpoints that stay", _bytes(shared.bytes)),
             ("mask updates after the first switch", updates),
         )
+
+    def _search(self) -> tuple[tuple[str, str], ...]:
+        """What a frontier search leaves of it. Which cells it asks for, and so their cost, nobody knows before."""
+        if self.budget_cells is None:
+            return ()
+        share = f"{self.budget_cells / len(self.cells):.0%}"
+        return (("frontier search", f"trains {self.budget_cells} cells at most ({share}); below: the whole grid"),)
 
     def _seconds(self, shared: Load, alone: Load) -> str:
         here, there = self.seconds(shared), self.seconds(alone)
@@ -157,6 +168,7 @@ class Plan:
             "shared": asdict(self.shared),
             "remaining": asdict(self.remaining),
             "least_updates": self.least_updates,
+            "budget_cells": self.budget_cells,
             "points": [asdict(point) for point in self.points],
             "warnings": list(self.warnings),
             "cells": {cell.cell_id: as_dict(cell.config) for cell in self.cells},
@@ -197,6 +209,7 @@ def make_plan(
         segments=segments_of(left, works),
         done=done,
         pace=pace,
+        budget_cells=None if spec.frontier is None else count(spec.frontier.budget_cells, len(expanded.cells)),
     )
 
 

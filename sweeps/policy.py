@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.config import CellConfig, as_dict, flatten, prunes
-from core.plugin import Count, Fraction, Natural, NonNegative, Positive, plugin
+from core.plugin import Count, Fraction, Natural, NonNegative, Positive, Ratio, plugin
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,17 @@ class EarlyStopping:
                 said = f"validation accuracy below {self.below:g} in {self.patience} epochs up to {row['epoch']}"
                 return f"{said} (early_stopping)"
         return None
+
+
+@plugin
+class FrontierSearch:
+    """Train only as much of the grid as finds the frontier of collapse.
+
+    ``budget_cells``: the share of its cells, controls included, that may be trained. ``seed``: of ties between cells.
+    """
+
+    budget_cells: Ratio = 0.3
+    seed: Natural = 0
 
 
 def stops(rule: EarlyStopping | None, cell: CellConfig) -> EarlyStopping | None:

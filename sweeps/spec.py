@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from core.config import CellConfig
+from core.config import CellConfig, prunes
 from core.plugin import Flag, Natural, NonNegative, Positive, Text, plugin
 from sweeps.document import MAX_BYTES, Document, SpecError, read, read_value, show, write
 from sweeps.listing import covers, listed_cells
 from sweeps.messages import explain, unknown_key
-from sweeps.policy import EarlyStopping, Resources, unknown_keys
+from sweeps.policy import EarlyStopping, FrontierSearch, Resources, unknown_keys
 
 __all__ = ["GridFile", "SpecError", "SweepSpec", "load", "parse"]
 
@@ -38,6 +38,7 @@ class GridFile:
     baselines: Flag = True
     resources: Resources = Resources()
     early_stopping: EarlyStopping | None = None
+    frontier: FrontierSearch | None = None
     checkpoint_seconds: NonNegative = 30.0
     epoch_timeout: Positive = 3600.0
     support_samples: Natural = 2048
@@ -48,7 +49,8 @@ class SweepSpec:
     """A checked grid.
 
     ``listed`` are its cells as written, not yet canonical, in grid order: ``cells`` first, the last axis fastest.
-    ``baselines``: whether the controls of joint cells are added. ``checkpoint_seconds``: a checkpoint is due at the
+    ``baselines``: whether the controls of joint cells are added. ``frontier``: the grid is searched, not trained as a
+    whole. ``checkpoint_seconds``: a checkpoint is due at the
     first epoch end after so many seconds, besides every segment's end. ``epoch_timeout``: a worker whose epoch takes
     more seconds than that is taken for hung, and replaced. ``support_samples``: so many samples of each side are looked
     at to measure what a switch takes; 0 measures nothing.
@@ -60,6 +62,7 @@ class SweepSpec:
     baselines: bool
     resources: Resources
     early_stopping: EarlyStopping | None
+    frontier: FrontierSearch | None
     checkpoint_seconds: float
     epoch_timeout: float
     support_samples: int
@@ -103,6 +106,7 @@ def parse(text: str, *, file: str = "grid", name: str = "grid", overrides: Seque
         baselines=grid.baselines,
         resources=grid.resources,
         early_stopping=grid.early_stopping,
+        frontier=grid.frontier,
         checkpoint_seconds=grid.checkpoint_seconds,
         epoch_timeout=grid.epoch_timeout,
         support_samples=grid.support_samples,
@@ -128,6 +132,23 @@ def _check_policy(document: Document, grid: GridFile, listed: Sequence[CellConfi
     if grid.early_stopping is not None and any(cell.data.val_fraction == 0 for cell in listed):
         sentence = "early_stopping looks at validation accuracy, but data.val_fraction is 0; raise it or leave it out"
         raise document.error(("early_stopping",), sentence)
+    if grid.frontier is not None and (problem := _no_frontier(grid, listed)) is not None:
+        raise document.error(("frontier",), f"frontier {problem}")
+
+
+def _no_frontier(grid: GridFile, listed: Sequence[CellConfig]) -> str | None:
+    """Why a grid's frontier cannot be searched for."""
+    if any(cell.data.val_fraction == 0 for cell in listed):
+        return "looks at validation accuracy, but data.val_fraction is 0; raise it or leave frontier out"
+    if not grid.baselines:
+        return "compares cells with their controls, but baselines is false; leave one of the two out"
+    if grid.early_stopping is not None:
+        return "needs every cell that it asks for to its end, but early_stopping gives cells up; keep one of the two"
+    ratios = sorted({cell.coreset_ratio for cell in listed if prunes(cell) and cell.coreset_ratio < 1})
+    if len(ratios) < 2:
+        told = ", ".join(f"{ratio:g}" for ratio in ratios) or "none"
+        return f"lies between coreset ratios of pruned cells, but the grid has {told}; list two below 1 at least"
+    return None
 
 
 _GRID_FILE = TypeAdapter(GridFile)

@@ -13,11 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.figures.canvas import LARGE, NORMAL, SMALL, lines, new_figure, wrap
-from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, UNDEFINED, Heatmap, Panel
+from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, UNDEFINED, Curve, Heatmap, Panel
 
 CELL_WIDTH, CELL_HEIGHT = 0.76, 0.52
 LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.3, 0.62, 0.5
 GREY, HATCH = "#ececec", "////"
+OUTLINE, FRONTIER = "#111111", "#D55E00"
 # Colour, diagonals (of a unit cell), marker in the legend, and words of a cell without a number.
 Stroke = tuple[tuple[float, float], tuple[float, float]]
 FALLING: Stroke = ((0.1, 0.9), (0.12, 0.88))
@@ -111,9 +112,33 @@ def _draw_panel(axes: Axes, panel: Panel, info: Heatmap) -> None:
                 axes.add_line(Line2D((j + x0, j + x1), (i + y0, i + y1), color=colour))
         else:
             _write(axes, panel, i, j, face, diverging, halo=open_question)
+        if panel.fallen[i, j]:
+            _mark_collapse(axes, panel, i, j, face)
+    if panel.frontier is not None:
+        _draw_frontier(axes, panel.frontier)
     if info.controls:
         axes.axhline(1, color="black", linewidth=1)
         axes.axvline(1, color="black", linewidth=1)
+
+
+def _mark_collapse(axes: Axes, panel: Panel, i: int, j: int, face: object) -> None:
+    """``k/n`` in the corner, and an outline where that is more than half."""
+    written = axes.text(
+        j + 0.95, i + 0.06, f"{panel.fallen[i, j]}/{panel.judged[i, j]}", ha="right", va="top", size=SMALL
+    )
+    written.set(color=_ink(face), path_effects=[patheffects.withStroke(linewidth=2.0, foreground=face)])
+    if panel.collapsed[i, j]:
+        frame = Rectangle((j + 0.04, i + 0.05), 0.92, 0.9, facecolor="none", edgecolor=OUTLINE, linewidth=1.8)
+        axes.add_patch(frame)
+
+
+def _draw_frontier(axes: Axes, curve: Curve) -> None:
+    """Stairs, an upright stretch in every row, and the interval at the row's foot: numbers stay readable."""
+    halo = [patheffects.withStroke(linewidth=3.4, foreground="white")]
+    x, y = np.repeat(curve.x, 2), (curve.y[:, None] + [-0.5, 0.5]).ravel()
+    axes.plot(x, y, color=FRONTIER, linewidth=2.0, path_effects=halo, zorder=4, clip_on=False)
+    known = np.isfinite(curve.lo) & np.isfinite(curve.hi)
+    axes.hlines(curve.y[known] + 0.42, curve.lo[known], curve.hi[known], color=FRONTIER, linewidth=1.2, zorder=4)
 
 
 def _hatched(x: int, y: int, ink: str) -> Rectangle:
@@ -138,7 +163,8 @@ def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
     half = panel.half[i, j]
     said += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
     most = panel.n[panel.state == COLOURED].max()
-    said += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most else []
+    in_corner = panel.fallen[i, j] > 0 and panel.judged[i, j] == panel.n[i, j]
+    said += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most and not in_corner else []
     return "\n".join(said)
 
 
@@ -183,6 +209,10 @@ def _marks(info: Heatmap) -> list[Patch | Line2D]:
         marks.append(patch)
     if CONTROL in states:
         marks.append(Patch(facecolor=GREY, edgecolor="#777777", label="single treatment, %"))
+    if any(p.collapsed.any() for p in info.panels):
+        marks.append(Patch(facecolor="white", edgecolor=OUTLINE, linewidth=1.8, label="collapsed"))
+    if any(p.frontier is not None for p in info.panels):
+        marks.append(Line2D([], [], color=FRONTIER, linewidth=2.0, label="frontier"))
     look: dict[str, Any] = {"markersize": 9, "markeredgewidth": 1.6, "linestyle": ""}
     for state, (colour, _, marker, said) in MARKS.items():
         if state in states:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.synergy import MEASURES, synergy
+from tests.analysis.simulation import NULLS, p_values
 from tests.analysis.synthetic_runs import grid, realistic, run, table
 
 # Rows: prune rate 0, .5, .9; columns: coreset ratio 1, .2, .05; chance .1, dense .9.
@@ -131,29 +132,10 @@ def test_one_family_is_a_measure_and_a_preservation() -> None:
     assert (found["significant"] == (found["q"] < 0.05)).all()
 
 
-NULLS = {
-    "gain_over_coreset": (0.9, 0.8, 0.8),
-    "gain_over_pruning": (0.8, 0.9, 0.8),
-    "hsa": (0.9, 0.5, 0.9),  # its least favourable null: one single as good, the other far worse
-    "additive": (0.7, 0.7, 0.5),
-    "bliss": (0.7, 0.7, 0.1 + 0.6**2 / 0.8),
-}
-
-
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("measure", list(NULLS))
 def test_type_one_error(measure: str, seeds: int) -> None:
-    """One joint cell without effect in each of 3 000 models."""
-    models, rng = 3_000, np.random.default_rng(seeds)
-    pruned, cored, joint = NULLS[measure]
-    means = {(0.0, 1.0): 0.9, (0.5, 1.0): pruned, (0.0, 0.2): cored, (0.5, 0.2): joint}
-    base = pd.DataFrame([run(p, ratio, s, y) for (p, ratio), y in means.items() for s in range(seeds)])
-    runs = pd.concat([base] * models, ignore_index=True)
-    runs["model"] = np.repeat([f"m{k}" for k in range(models)], len(base))
-    runs["accuracy_test"] += rng.normal(0, 0.005, len(runs))
-    p = synergy(runs.assign(cell_id=np.arange(len(runs)).astype(str))).query("measure == @measure")["p"]
-    assert len(p) == models
-    assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.01)
+    assert (p_values(measure, seeds, models=3_000) < 0.05).mean() == pytest.approx(0.05, abs=0.01)
 
 
 def test_missing_controls_name_the_cells_to_add() -> None:
