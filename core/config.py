@@ -93,6 +93,7 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
     if cell.coreset_ratio < 1 and cell.selector.name == "none":
         ratio = f"coreset_ratio {cell.coreset_ratio:g}"
         yield "coreset_ratio", f"{ratio} needs a selector; set selector, one of {_others(SELECTORS)}"
+    yield from _without_validation(cell)
     earliest = cell.select_every if cell.schedule == "printed" else 1
     if "warmup_epochs" in _reads(cell) and cell.warmup_epochs is None and first_selection(cell) > earliest:
         starts = f"pruner {cell.pruner.name} starts at the first selection, here epoch {first_selection(cell)}"
@@ -105,6 +106,15 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
             when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
         default = " (the default)" if cell.select_every == 20 else ""
         yield "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
+
+
+def _without_validation(cell: CellConfig) -> Iterator[tuple[str, str]]:
+    """Methods that act and need a validation split, in a cell that has none."""
+    acting = {"pruner": (cell.pruner, prunes(cell)), "selector": (cell.selector, cell.coreset_ratio < 1)}
+    for kind, (method, acts) in acting.items():
+        if acts and "validation" in method.needs and cell.data.val_fraction == 0:
+            sentence = f"{kind} {method.name} looks at the validation split, but data.val_fraction is 0"
+            yield kind, f"{sentence}; raise it or choose another {kind}"
 
 
 def _others(table: Mapping[str, object]) -> str:

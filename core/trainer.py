@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from core.events import (
     StateRecorded,
     SupportMeasured,
 )
-from core.history import History
+from core.history import History, margin
 from core.intervention import NOTHING, Intervention
 from core.masking import Masking
 from core.network import Network, build
@@ -53,7 +53,7 @@ from core.rounding import count
 from core.state import RunState, StateError, take, under
 from core.support import measure
 
-SEMANTICS_VERSION = 2
+SEMANTICS_VERSION = 3
 """Raised whenever the same configuration trains differently; part of the cache key."""
 
 
@@ -74,6 +74,7 @@ class Step:
 
     loss_B: Tensor
     correct_B: Tensor
+    margin_B: Tensor
     penalty: Tensor | None
 
 
@@ -173,20 +174,30 @@ class Trainer:
         return SupportMeasured(epoch, support, time.perf_counter() - started)
 
     def _samples(self, needs: frozenset[str]) -> Samples:
-        train, past = self.bundle.train, self.history
+        samples, past = self._seen(self.bundle.train, needs), self.history
+        if "validation" in needs:
+            samples = replace(samples, validation=self._seen(self.bundle.val, needs))
+        if "history" not in needs:
+            return samples
+        return replace(
+            samples,
+            loss_N=past.loss_N,
+            correct_N=past.correct_N,
+            forgotten_N=past.forgotten_N,
+            margin_N=past.margin_N,
+        )
+
+    def _seen(self, split: Split, needs: frozenset[str]) -> Samples:
+        """A split's labels and, where they are needed, what the current model makes of its samples."""
         logits = features = None
         if needs & {"logits", "features"}:
-            self.costs.score(len(train), self.masking.density_by_layer)
-            logits, features = self.network.logits_and_features(train.images, self.masking.evaluated())
-        told = "history" in needs
+            self.costs.score(len(split), self.masking.density_by_layer)
+            logits, features = self.network.logits_and_features(split.images, self.masking.evaluated())
         return Samples(
-            labels_N=train.labels,
+            labels_N=split.labels,
             num_classes=self.bundle.num_classes,
             logits_NC=logits if "logits" in needs else None,
             features_ND=features if "features" in needs else None,
-            loss_N=past.loss_N if told else None,
-            correct_N=past.correct_N if told else None,
-            forgotten_N=past.forgotten_N if told else None,
         )
 
     def _spread(self, coreset: Coreset) -> Tensor | None:
@@ -248,7 +259,13 @@ class Trainer:
         penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._loss(loss_B, index_B, penalty))
-        return Step(loss_B.detach(), logits.detach().argmax(1) == labels, None if penalty is None else penalty.detach())
+        seen = logits.detach()
+        return Step(
+            loss_B=loss_B.detach(),
+            correct_B=seen.argmax(1) == labels,
+            margin_B=margin(seen, labels),
+            penalty=None if penalty is None else penalty.detach(),
+        )
 
     def _loss(self, loss_B: Tensor, index_B: Tensor, penalty: Tensor | None) -> Tensor:
         if self.weight_N is None:
@@ -306,7 +323,8 @@ class Trainer:
 
     def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
         loss_M = torch.cat([step.loss_B for step in steps])
-        self.history = self.history.after(order_M, loss_M, torch.cat([step.correct_B for step in steps]))
+        correct_M, margin_M = (torch.cat(parts) for parts in zip(*((s.correct_B, s.margin_B) for s in steps), strict=True))
+        self.history = self.history.after(order_M, loss_M, correct_M, margin_M)
         penalties = [step.penalty for step in steps if step.penalty is not None]
         return Pass(
             trained=len(order_M),

@@ -217,7 +217,7 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
     for t, epoch in enumerate(epochs, start=1):
         forward, backward = _asked(cell, t, epoch, facts)
         both = epoch.samples + backward + (t in switched) * _looked_at(support_samples, epoch.samples, facts.train_size)
-        once = _scored(cell, t, epoch, facts.train_size) + forward - backward + evaluated
+        once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
         flop.append(both * trained + once * scored)
     return Work(
         samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
@@ -234,11 +234,11 @@ def _looked_at(support_samples: int, size: int, train_size: int) -> int:
 
 
 def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> int:
-    """Weights and momentum, masks and what the pruner learns, loss, correctness and forgetting of every sample."""
+    """Weights and momentum, masks and what the pruner learns, the coreset and the history of every sample."""
     if net is None:
         return 0
     prunable = sum(math.prod(shape) for shape in net.shapes.values()) if prunes(cell) else 0
-    return 8 * net.parameters + (1 + 4 * cell.pruner.tensors_per_weight) * prunable + (4 + 1 + 8 + 8) * facts.train_size
+    return 8 * net.parameters + (1 + 4 * cell.pruner.tensors_per_weight) * prunable + (4 + 1 + 4 + 4 + 4 + 8) * facts.train_size
 
 
 def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Facts) -> Ledger:
@@ -252,7 +252,7 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Fact
         trained[epoch.position] += epoch.samples
         with_dense_gradient[epoch.position] += _dense_gradient_samples(cell, epoch)
         # Whoever selects sees the mask of the epoch before.
-        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts.train_size)
+        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts)
     asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
     ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
     for position in trained:
@@ -279,9 +279,10 @@ def _dense_gradient_samples(cell: CellConfig, epoch: Epoch) -> int:
     return epoch.samples if demand == "always" else 0
 
 
-def _scored(cell: CellConfig, t: int, epoch: Epoch, train_size: int) -> int:
+def _scored(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> int:
     """Samples of the forward passes for selection and state recording before epoch ``t``."""
     chosen = selects(cell, t)
     recorded = cell.preservation.name != "none" and (chosen or starts_at_random(cell, t))
-    looks = bool(cell.selector.needs & {"logits", "features"})
-    return train_size * (chosen and looks) + epoch.samples * recorded
+    needs = cell.selector.needs
+    seen = facts.train_size + facts.val_size * ("validation" in needs)
+    return seen * (chosen and bool(needs & {"logits", "features"})) + epoch.samples * recorded

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
-from core.coresets.inputs import present
+from core.coresets.difficulty import difficulty
 from core.coresets.ranking import highest
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import plugin
@@ -28,14 +28,13 @@ class Forgetting(Selector):
 
     summary: ClassVar[str] = "most often forgotten, never learnt first"
     source: ClassVar[str] = "Toneva et al. 2019, arXiv 1812.05159"
+    cost: ClassVar[str] = "no pass: reads what training has noted"
     needs: ClassVar[frozenset[Need]] = frozenset({"history"})
 
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         import torch
 
-        forgotten_N = present(samples.forgotten_N, "history")
-        unlearnt_N = (forgotten_N == 0) & ~present(samples.correct_N, "history")
-        score_N = forgotten_N.double().masked_fill(unlearnt_N, torch.inf)
+        score_N = difficulty(samples, "forgetting")
         shuffled_N = torch.randperm(len(score_N), generator=rng).to(score_N.device)
         return Coreset(shuffled_N[highest(score_N[shuffled_N], size)].sort().values)

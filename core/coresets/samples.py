@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Need: TypeAlias = Literal["logits", "features", "history"]
+Need: TypeAlias = Literal["logits", "features", "history", "validation"]
+"""``validation``: the validation split too, seen as the other needs say; refused for cells without one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Samples:
     """Whether each sample was classified correctly then; False when it never was trained on."""
     forgotten_N: Tensor | None = None
     """How often each sample went from correct to wrong between two of its training passes so far."""
+    margin_N: Tensor | None = None
+    """p of the label minus the largest other p, in [-1, 1], mean over the training passes so far; NaN without any."""
+    validation: Samples | None = None
+    """The validation split as the same model sees it; it has no history."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Selector:
     summary: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()
     exact_size: ClassVar[bool] = True
+    cost: ClassVar[str] = "no pass"
+    """In a line, what one selection computes."""
 
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         """Choose ``size`` of the N samples.
