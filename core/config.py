@@ -13,12 +13,14 @@ from pydantic import Field, Strict, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.coresets import SELECTORS, SelectorChoice
+from core.coresets.samples import Selector
 from core.data import SOURCES, SourceChoice
 from core.data.source import PLACES
 from core.models import MODELS, ModelChoice
 from core.plugin import Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
 from core.preservation import PRESERVERS, PreserverChoice
 from core.pruning import PRUNERS, PrunerChoice
+from core.pruning.pruner import Pruner
 
 BatchSize = Annotated[int, Strict(), Field(ge=2)]
 Epochs = Annotated[int, Strict(), Field(ge=1, le=100_000)]
@@ -109,10 +111,14 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
 
 
 def _without_validation(cell: CellConfig) -> Iterator[tuple[str, str]]:
-    """Methods that act and need a validation split, in a cell that has none."""
-    acting = {"pruner": (cell.pruner, prunes(cell)), "selector": (cell.selector, cell.coreset_ratio < 1)}
-    for kind, (method, acts) in acting.items():
-        if acts and "validation" in method.needs and cell.data.val_fraction == 0:
+    """Methods that act and look at the validation split, in a cell that has none."""
+    acting: dict[str, Pruner | Selector] = {}
+    if prunes(cell):
+        acting["pruner"] = cell.pruner
+    if cell.coreset_ratio < 1:
+        acting["selector"] = cell.selector
+    for kind, method in acting.items():
+        if "validation" in method.needs and cell.data.val_fraction == 0:
             sentence = f"{kind} {method.name} looks at the validation split, but data.val_fraction is 0"
             yield kind, f"{sentence}; raise it or choose another {kind}"
 

@@ -32,9 +32,8 @@ class History:
             passes_N=torch.zeros(samples, dtype=torch.int32, device=device),
         )
 
-    @property
-    def margin_N(self) -> Tensor:
-        """The mean margin; NaN = never trained on."""
+    def mean_margin(self) -> Tensor:
+        """Of every sample; NaN = never trained on."""
         return self.margins_N / self.passes_N
 
     def after(self, index_M: Tensor, loss_M: Tensor, correct_M: Tensor, margin_M: Tensor) -> History:

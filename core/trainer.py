@@ -184,7 +184,7 @@ class Trainer:
             loss_N=past.loss_N,
             correct_N=past.correct_N,
             forgotten_N=past.forgotten_N,
-            margin_N=past.margin_N,
+            margin_N=past.mean_margin(),
         )
 
     def _seen(self, split: Split, needs: frozenset[str]) -> Samples:
@@ -323,7 +323,10 @@ class Trainer:
 
     def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
         loss_M = torch.cat([step.loss_B for step in steps])
-        correct_M, margin_M = (torch.cat(parts) for parts in zip(*((s.correct_B, s.margin_B) for s in steps), strict=True))
+        correct_M, margin_M = (
+            torch.cat([step.correct_B for step in steps]),
+            torch.cat([step.margin_B for step in steps]),
+        )
         self.history = self.history.after(order_M, loss_M, correct_M, margin_M)
         penalties = [step.penalty for step in steps if step.penalty is not None]
         return Pass(

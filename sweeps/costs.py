@@ -238,7 +238,8 @@ def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> in
     if net is None:
         return 0
     prunable = sum(math.prod(shape) for shape in net.shapes.values()) if prunes(cell) else 0
-    return 8 * net.parameters + (1 + 4 * cell.pruner.tensors_per_weight) * prunable + (4 + 1 + 4 + 4 + 4 + 8) * facts.train_size
+    per_weight, per_sample = 1 + 4 * cell.pruner.tensors_per_weight, 4 + 1 + 4 + 4 + 4 + 8
+    return 8 * net.parameters + per_weight * prunable + per_sample * facts.train_size
 
 
 def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Facts) -> Ledger:

@@ -49,7 +49,7 @@ class CCS(Selector):
             return highest(draw[index], budget)
 
         shares = budgets(stratum.bincount(minlength=self.strata).tolist(), size)
-        return Coreset(kept[per_group(stratum, shares, choose)])
+        return Coreset(kept[per_group(stratum, shares, choose)].sort().values)
 
 
 def strata(score_N: Tensor, number: int) -> Tensor:

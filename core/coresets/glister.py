@@ -35,7 +35,9 @@ class Glister(Selector):
 
     summary: ClassVar[str] = "samples whose gradients lower the validation loss most"
     source: ClassVar[str] = "Killamsetty et al. 2021, arXiv 2012.10630"
-    cost: ClassVar[str] = "a forward pass over the training and the validation set; a product with the gradients a round"
+    cost: ClassVar[str] = (
+        "a forward pass over the training and the validation set; a product with all gradients a round"
+    )
     needs: ClassVar[frozenset[Need]] = frozenset({"logits", "features", "validation"})
 
     @override

@@ -48,7 +48,8 @@ class Gradients:
     def norms(self) -> Tensor:
         """The norm of each."""
         # Not the root of the squares' product, which overflows earlier.
-        return self.error_NC.norm(dim=1) * self.features_ND.norm(dim=1).square().add(1).sqrt()
+        length_N: Tensor = self.features_ND.norm(dim=1).square().add(1).sqrt()
+        return self.error_NC.norm(dim=1) * length_N
 
     def onto(self, matrix_CD: Tensor) -> Tensor:
         """The inner product of each with a matrix of C x (D + 1)."""

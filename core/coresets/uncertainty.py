@@ -58,4 +58,5 @@ def uncertainty(logits_NC: Tensor, kind: Kind) -> Tensor:
         return rest_N
     if kind == "margin":
         return rest_N + other_NC.amax(1)
-    return torch.special.entr(other_NC).sum(1) - (1 - rest_N) * torch.log1p(-rest_N)
+    entropy_N: Tensor = torch.special.entr(other_NC).sum(1) - (1 - rest_N) * torch.log1p(-rest_N)
+    return entropy_N
