@@ -49,7 +49,8 @@ class Gradients:
         """The norm of each."""
         # Not the root of the squares' product, which overflows earlier.
         length_N: Tensor = self.features_ND.norm(dim=1).square().add(1).sqrt()
-        return self.error_NC.norm(dim=1) * length_N
+        norm_N: Tensor = self.error_NC.norm(dim=1) * length_N
+        return norm_N
 
     def onto(self, matrix_CD: Tensor) -> Tensor:
         """The inner product of each with a matrix of C x (D + 1)."""
