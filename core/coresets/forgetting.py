@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.difficulty import difficulty
-from core.coresets.ranking import highest
+from core.coresets.ranking import highest, picked
 from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import plugin
+from core.plugin import Flag, plugin
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @plugin
@@ -25,6 +26,7 @@ class Forgetting(Selector):
     """
 
     name: Literal["forgetting"] = "forgetting"
+    balanced: Flag = False
 
     summary: ClassVar[str] = "most often forgotten, never learnt first"
     source: ClassVar[str] = "Toneva et al. 2019, arXiv 1812.05159"
@@ -36,5 +38,9 @@ class Forgetting(Selector):
         import torch
 
         score_N = difficulty(samples, "forgetting")
-        shuffled_N = torch.randperm(len(score_N), generator=rng).to(score_N.device)
-        return Coreset(shuffled_N[highest(score_N[shuffled_N], size)].sort().values)
+
+        def choose(index: Tensor, quota: int) -> Tensor:
+            shuffled = torch.randperm(len(index), generator=rng).to(index.device)
+            return shuffled[highest(score_N[index[shuffled]], quota)]
+
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))

@@ -105,7 +105,9 @@ def test_kcenter_tells_close_samples_apart() -> None:
 def one_class(features_N: list[float]) -> Samples:
     """Equal predictions, so that gradients are as far apart as features, up to one factor."""
     n = len(features_N)
-    return Samples(torch.zeros(n, dtype=torch.int64), 2, torch.zeros(n, 2), torch.tensor(features_N, dtype=torch.float32)[:, None])
+    return Samples(
+        torch.zeros(n, dtype=torch.int64), 2, torch.zeros(n, 2), torch.tensor(features_N, dtype=torch.float32)[:, None]
+    )
 
 
 def test_craig_takes_the_middle_of_each_cluster() -> None:

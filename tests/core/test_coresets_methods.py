@@ -100,6 +100,14 @@ def test_forgetting_takes_never_learnt_then_most_forgotten() -> None:
     assert [pick(Forgetting(), given, size) for size in (1, 2, 3, 4)] == [[0], [0, 4], [0, 1, 4], [0, 1, 3, 4]]
 
 
+def test_forgetting_balanced_takes_each_classes_share() -> None:
+    # Class 0 was never forgotten, class 1 always: without quotas the two samples would be of class 1.
+    label_N, forgotten_N = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 5, 4])
+    given = Samples(label_N, 2, correct_N=torch.ones(4).bool(), forgotten_N=forgotten_N)
+    assert pick(Forgetting(), given, 2) == [2, 3]
+    assert pick(Forgetting(balanced=True), given, 2) == [1, 2]
+
+
 def test_forgetting_breaks_ties_at_random_not_by_position() -> None:
     given = samples(n=200)
     tied = Samples(

@@ -32,6 +32,7 @@ CHOICES: dict[str, dict[str, object]] = {
     "el2n": {"name": "el2n"},
     "el2n-balanced": {"name": "el2n", "balanced": True},
     "forgetting": {"name": "forgetting"},
+    "forgetting-balanced": {"name": "forgetting", "balanced": True},
     "craig": {"name": "craig"},
     "glister": {"name": "glister"},
     "glister-rounds": {"name": "glister", "rounds": 1000, "step_size": 3.0},
@@ -59,7 +60,17 @@ QUOTAS = (
     "herding",
     *(choice for choice in CHOICES if choice.endswith("-balanced")),
 )
-DRAW = ("random", "random-balanced", "gradmatch-batch", "forgetting", "ccs", "ccs-forgetting", "d2", "d2-balanced")
+DRAW = (
+    "random",
+    "random-balanced",
+    "gradmatch-batch",
+    "forgetting",
+    "forgetting-balanced",
+    "ccs",
+    "ccs-forgetting",
+    "d2",
+    "d2-balanced",
+)
 NO_DRAW = tuple(choice for choice in CHOICES if choice not in (*DRAW, "none", "d2-aum"))
 """The draw of d2-aum decides between equals alone, and there are none."""
 N = 60

@@ -118,8 +118,14 @@ def test_trim_prunes_the_classifier_alone() -> None:
     assert list(run.masking.mask) == [run.network.classifier_weight]
 
 
-@pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
-@pytest.mark.parametrize("selector", [name for name in SELECTORS if name != "none"])
+def pairs() -> list[tuple[str, str]]:
+    """Every pruner and every selector, each with two others at least: they never meet but through the trainer."""
+    pruners, selectors = ([name for name in table if name != "none"] for table in (PRUNERS, SELECTORS))
+    most = max(len(pruners), len(selectors))
+    return sorted({(pruners[i % len(pruners)], selectors[(i + i // most) % len(selectors)]) for i in range(2 * most)})
+
+
+@pytest.mark.parametrize(("pruner", "selector"), pairs())
 def test_a_fork_after_any_epoch_is_bit_identical(pruner: str, selector: str) -> None:
     cell = replace(JOINT, pruner=pruner, selector=selector, augmentation="crop_flip")
     whole = trainer(cell)
@@ -200,6 +206,26 @@ def test_weighted_coreset_weights_the_loss() -> None:
     weight_B = run.weight_N[index_B]
     by_hand = (weight_B[0] * 1 + weight_B[1] * 3) / (weight_B[0] + weight_B[1])
     assert run._loss(loss_B, index_B, None).item() == pytest.approx(by_hand.item())
+
+
+def test_a_selector_is_shown_what_it_needs_and_it_is_charged() -> None:
+    run = trainer(JOINT)
+    list(run.events(until=2))
+    shown = run._samples(frozenset({"logits", "validation", "history"}))
+    assert shown.features_ND is None
+    assert shown.validation is not None
+    assert shown.validation.logits_NC is not None
+    torch.testing.assert_close(
+        shown.validation.logits_NC, run.network.logits(run.bundle.val.images, run.masking.evaluated())
+    )
+    assert shown.validation.labels_N.tolist() == run.bundle.val.labels.tolist()
+    assert shown.validation.margin_N is None
+    once = 2 * sum(layer.macs for layer in run.costs._layers)
+    assert run.costs.take().dense == (len(run.bundle.train) + len(run.bundle.val)) * once
+    assert shown.margin_N is not None
+    assert bool((shown.margin_N.abs() <= 1).all())
+    run._samples(frozenset({"history"}))
+    assert run.costs.take().dense == 0
 
 
 def test_preservation_is_weighted_by_lambda() -> None:

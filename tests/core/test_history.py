@@ -1,0 +1,30 @@
+"""What training notes of every sample, worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.history import History, margin
+
+
+def test_a_margin_is_the_labels_probability_minus_the_largest_other() -> None:
+    p_BC = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
+    assert margin(p_BC.log(), torch.tensor([0, 1, 2])).tolist() == pytest.approx([0.5, -0.5, 0.1])
+
+
+def test_two_passes() -> None:
+    # Sample 1 is seen twice: correct, then wrong: forgotten once, mean margin (.8 - .2) / 2. Sample 2 never.
+    past = History.empty(4, torch.device("cpu"))
+    first = past.after(
+        torch.tensor([1, 0]), torch.tensor([0.5, 2.0]), torch.tensor([True, False]), torch.tensor([0.8, -1])
+    )
+    second = first.after(
+        torch.tensor([3, 1]), torch.tensor([1.0, 1.5]), torch.tensor([True, False]), torch.tensor([0, -0.2])
+    )
+    assert second.loss_N.nan_to_num(-1).tolist() == [2, 1.5, -1, 1]
+    assert second.correct_N.tolist() == [False, False, False, True]
+    assert second.forgotten_N.tolist() == [0, 1, 0, 0]
+    assert second.passes_N.tolist() == [1, 2, 0, 1]
+    assert second.mean_margin().nan_to_num(9).tolist() == pytest.approx([-1, 0.3, 9, 0])
+    assert past.passes_N.tolist() == [0, 0, 0, 0]
