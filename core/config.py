@@ -51,9 +51,9 @@ class CellConfig:
     weight_decay: NonNegative = 5e-4
     """L2, on all parameters."""
     warmup_epochs: Natural | None = None
-    """K: no selection in the first K epochs; null is the paper's ceil(T * alpha / 2)."""
+    """K: no selection in the first K epochs; null is the paper's ceil(T * alpha / 2), and 0 for online selectors."""
     select_every: Count = 20
-    """R: a selection in every epoch after K that R divides."""
+    """R: a selection in every epoch after K that R divides; online selectors choose in all, and R is a window."""
     schedule: Literal["printed", "skip"] = "printed"
     """All data until the first selection, or (skip) nothing between the warm-up and half of the epochs."""
     scope: Literal["all", "backbone", "classifier"] = "all"
@@ -133,16 +133,36 @@ def prunes(cell: CellConfig) -> bool:
 
 
 def warmup_epochs(cell: CellConfig) -> int:
-    """K: as given, else ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected."""
+    """K: as given, else ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected, or online."""
     if cell.warmup_epochs is not None:
         return cell.warmup_epochs
-    return math.ceil(round(cell.epochs * cell.coreset_ratio / 2, 9)) if cell.coreset_ratio < 1 else 0
+    if cell.coreset_ratio == 1 or cell.selector.online:
+        return 0
+    return math.ceil(round(cell.epochs * cell.coreset_ratio / 2, 9))
+
+
+def selection_interval(cell: CellConfig) -> int:
+    """Epochs from one selection to the next: R, or 1 where the selector is online."""
+    return 1 if cell.selector.online else cell.select_every
 
 
 def first_selection(cell: CellConfig) -> int:
-    """The first epoch that may depend on the coreset: min{t > K : t mod R = 0}, or K + 1 in the ``skip`` schedule."""
-    warmup, every = warmup_epochs(cell), cell.select_every
-    return warmup + 1 if cell.schedule == "skip" else (warmup // every + 1) * every
+    """The first that K and R make due: min{t > K : t mod R = 0}, or K + 1 in the ``skip`` schedule.
+
+    Pruners start by it, whatever the selector, so that a prune-only control prunes like the cells it is compared with.
+    """
+    warmup = warmup_epochs(cell)
+    return warmup + 1 if cell.schedule == "skip" else _next_multiple(warmup, cell.select_every)
+
+
+def selection_acts_from(cell: CellConfig) -> int:
+    """The first epoch that may depend on the coreset or on its absence."""
+    warmup = warmup_epochs(cell)
+    return warmup + 1 if cell.schedule == "skip" else _next_multiple(warmup, selection_interval(cell))
+
+
+def _next_multiple(epoch: int, interval: int) -> int:
+    return (epoch // interval + 1) * interval
 
 
 def coreset_starts(cell: CellConfig) -> int:
@@ -154,11 +174,12 @@ def coreset_starts(cell: CellConfig) -> int:
         return cell.epochs + 1
     if cell.schedule == "skip":
         return max(warmup_epochs(cell), cell.epochs // 2) + 1
-    return first_selection(cell)
+    return selection_acts_from(cell)
 
 
 def _last_selection(cell: CellConfig) -> int:
-    return cell.epochs // cell.select_every * cell.select_every
+    interval = selection_interval(cell)
+    return cell.epochs // interval * interval
 
 
 def _reads(cell: CellConfig) -> frozenset[str]:

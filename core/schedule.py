@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from core.config import CellConfig, coreset_starts, warmup_epochs
+from core.config import CellConfig, coreset_starts, selection_interval, warmup_epochs
 
 Phase = Literal["full", "idle", "coreset"]
 
@@ -25,7 +25,7 @@ def phase(cell: CellConfig, epoch: int) -> Phase:
 
 def selects(cell: CellConfig, epoch: int) -> bool:
     """Whether the selector chooses a new coreset at the start of the epoch [Algorithm 1: t > K and t mod R = 0]."""
-    return phase(cell, epoch) == "coreset" and epoch % cell.select_every == 0
+    return phase(cell, epoch) == "coreset" and epoch % selection_interval(cell) == 0
 
 
 def starts_at_random(cell: CellConfig, epoch: int) -> bool:
@@ -41,3 +41,12 @@ def switches_at(cell: CellConfig, epoch: int) -> bool:
 def switches(cell: CellConfig) -> tuple[int, ...]:
     """The epochs that begin with another training set than the epoch before."""
     return tuple(t for t in range(1, cell.epochs + 1) if switches_at(cell, t))
+
+
+def measures_at(cell: CellConfig, epoch: int) -> bool:
+    """Whether what is taken at the switch of the epoch is worth a measurement.
+
+    Every switch is that R makes due, and the first; not what an online selector exchanges from epoch to epoch.
+    """
+    due = epoch == coreset_starts(cell) or epoch % cell.select_every == 0
+    return due and switches_at(cell, epoch)

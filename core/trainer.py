@@ -42,7 +42,7 @@ from core.events import (
     StateRecorded,
     SupportMeasured,
 )
-from core.history import History, margin
+from core.history import History, entropy, margin
 from core.intervention import NOTHING, Intervention
 from core.masking import Masking
 from core.network import Network, build
@@ -75,6 +75,7 @@ class Step:
     loss_B: Tensor
     correct_B: Tensor
     margin_B: Tensor
+    entropy_B: Tensor
     penalty: Tensor | None
 
 
@@ -104,6 +105,7 @@ class Trainer:
         self.history = History.empty(len(bundle.train), self.device)
         self.index_M = torch.arange(len(bundle.train), device=self.device)
         self.weight_N: Tensor | None = None
+        self.selector_state: Mapping[str, Tensor] = {}
         self.preserved: Preserved | None = None
         self.epoch = 0
         self.step = 0
@@ -125,7 +127,7 @@ class Trainer:
             if self.cell.preservation.name != "none":
                 yield self._record(epoch)
         selecting = time.perf_counter() - started
-        if switch and self.support_samples:
+        if self.support_samples and switch and schedule.measures_at(self.cell, epoch):
             yield self._measure_support(epoch)
         result = yield from self._train(epoch)
         self.epoch = epoch
@@ -139,14 +141,15 @@ class Trainer:
     def _select(self, epoch: int) -> CoresetSelected:
         started = time.perf_counter()
         selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
+        progress = epoch / self.cell.epochs
         coreset = selector.select(
             self._samples(selector.needs),
-            size=count(self.cell.coreset_ratio, len(self.bundle.train)),
-            progress=epoch / self.cell.epochs,
+            size=count(self.cell.selector.share(self.cell.coreset_ratio, progress), len(self.bundle.train)),
+            progress=progress,
             rng=rng.generator(self.cell.seed, "select", epoch),
         )
         before, self.index_M = self.index_M, coreset.index_M
-        self.weight_N = self._spread(coreset)
+        self.weight_N, self.selector_state = self._spread(coreset), coreset.state
         shared = int(torch.isin(self.index_M, before).sum())
         flipped = self.bundle.flipped_N
         return CoresetSelected(
@@ -174,9 +177,12 @@ class Trainer:
         return SupportMeasured(epoch, support, time.perf_counter() - started)
 
     def _samples(self, needs: frozenset[str]) -> Samples:
-        samples, past = self._seen(self.bundle.train, needs), self.history
+        samples, past = replace(self._seen(self.bundle.train, needs), state=self.selector_state), self.history
         if "validation" in needs:
             samples = replace(samples, validation=self._seen(self.bundle.val, needs))
+        if "coreset" in needs:
+            kept_N = torch.zeros(len(self.bundle.train), dtype=torch.bool, device=self.device)
+            samples = replace(samples, kept_N=kept_N.index_fill(0, self.index_M, value=True))
         if "history" not in needs:
             return samples
         return replace(
@@ -185,6 +191,7 @@ class Trainer:
             correct_N=past.correct_N,
             forgotten_N=past.forgotten_N,
             margin_N=past.mean_margin(),
+            entropy_N=past.entropy_N,
         )
 
     def _seen(self, split: Split, needs: frozenset[str]) -> Samples:
@@ -264,6 +271,7 @@ class Trainer:
             loss_B=loss_B.detach(),
             correct_B=seen.argmax(1) == labels,
             margin_B=margin(seen, labels),
+            entropy_B=entropy(seen),
             penalty=None if penalty is None else penalty.detach(),
         )
 
@@ -323,11 +331,13 @@ class Trainer:
 
     def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
         loss_M = torch.cat([step.loss_B for step in steps])
-        correct_M, margin_M = (
+        self.history = self.history.after(
+            order_M,
+            loss_M,
             torch.cat([step.correct_B for step in steps]),
             torch.cat([step.margin_B for step in steps]),
+            torch.cat([step.entropy_B for step in steps]),
         )
-        self.history = self.history.after(order_M, loss_M, correct_M, margin_M)
         penalties = [step.penalty for step in steps if step.penalty is not None]
         return Pass(
             trained=len(order_M),
@@ -372,6 +382,7 @@ class Trainer:
             **under("pruner", self.masking.state),
             **under("history", self.history.tensors()),
             **under("coreset", {"index": self.index_M}),
+            **under("selector", self.selector_state),
         }
         if self.weight_N is not None:
             tensors |= under("coreset", {"weight": self.weight_N})
@@ -402,6 +413,7 @@ class Trainer:
         self.history = History(**take(state, "history"))
         coreset, preserved = take(state, "coreset"), take(state, "preserved")
         self.index_M, self.weight_N = coreset["index"], coreset.get("weight")
+        self.selector_state = take(state, "selector")
         self.preserved = Preserved(**preserved) if preserved else None
         self.epoch, self.step = state.meta["epoch"], state.meta["step"]
         self.diverged = state.meta["diverged"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import brentq
 
-from core.pruning.projection import project
+from core.projection import project
 
 VALUES = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-2, 3))
 
