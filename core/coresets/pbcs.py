@@ -37,7 +37,7 @@ class PBCS(Selector):
     name: Literal["pbcs"] = "pbcs"
     draws: Several = 5
     rounds: Count = 20
-    learning_rate: Positive = 0.2
+    learning_rate: Positive = 1.0
     ridge: Positive = 0.01
     """Of the regression, times the mean square of the features."""
 
