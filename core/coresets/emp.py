@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.inputs import present
-from core.coresets.ranking import highest
+from core.coresets.ranking import highest_at_random, picked
 from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import NonNegative, plugin
+from core.plugin import Flag, NonNegative, plugin
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @plugin
@@ -21,11 +22,13 @@ class EMP(Selector):
 
     Our readings: both are those of the sample's last training pass, which cost nothing, where a sample that is left out
     keeps its score until it is the highest; what was never trained on comes first; the default of ``memory``, beta in
-    the paper; ties are broken at random, as before the first pass all are tied.
+    the paper; ties are broken at random, as before the first pass all are tied; ``balanced`` takes every class's quota.
     """
 
     name: Literal["emp"] = "emp"
     memory: NonNegative = 1.0
+    """Weight of the entropy."""
+    balanced: Flag = False
 
     summary: ClassVar[str] = "every epoch: highest loss plus entropy of the prediction, when last trained on"
     source: ClassVar[str] = "Xiao et al. 2024, arXiv 2408.16031"
@@ -40,5 +43,8 @@ class EMP(Selector):
 
         loss_N, entropy_N = present(samples.loss_N, "history"), present(samples.entropy_N, "history")
         score_N = (loss_N.double() + self.memory * entropy_N.double()).nan_to_num(torch.inf)
-        shuffled_N = torch.randperm(len(score_N), generator=rng).to(score_N.device)
-        return Coreset(shuffled_N[highest(score_N[shuffled_N], size)].sort().values)
+
+        def choose(index: Tensor, quota: int) -> Tensor:
+            return highest_at_random(score_N[index], quota, rng)
+
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))

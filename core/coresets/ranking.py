@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from core.rounding import largest_remainder
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from core.coresets.samples import Samples
@@ -21,6 +22,14 @@ def highest(score_N: Tensor, size: int) -> Tensor:
     if size > len(score_N):
         raise ValueError(f"cannot choose {size} of {len(score_N)} samples")
     return score_N.sort(descending=True, stable=True).indices[:size].sort().values
+
+
+def highest_at_random(score_N: Tensor, size: int, rng: torch.Generator) -> Tensor:
+    """As ``highest``, but equal scores are in random order: that of a data set may be that of its classes."""
+    import torch
+
+    shuffled_N = torch.randperm(len(score_N), generator=rng).to(score_N.device)
+    return shuffled_N[highest(score_N[shuffled_N], size)].sort().values
 
 
 def quotas(labels_N: Tensor, num_classes: int, size: int) -> list[int]:

@@ -183,6 +183,8 @@ def samples(n: int = 60, num_classes: int = 4, seed: int = 0, empty: int | None 
             logits_NC=torch.randn(20, num_classes, generator=draw),
             features_ND=torch.randn(20, 5, generator=draw).relu(),
         ),
+        entropy_N=torch.rand(n, generator=draw),
+        kept_N=torch.rand(n, generator=draw) < 0.5,
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from core.config import CellConfig
 from core.coresets import SELECTORS
 from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
-from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded
+from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded, SupportMeasured
 from core.flops import forward_flops
 from core.pruning import PRUNERS
 from core.state import dump, load
@@ -226,6 +227,54 @@ def test_a_selector_is_shown_what_it_needs_and_it_is_charged() -> None:
     assert bool((shown.margin_N.abs() <= 1).all())
     run._samples(frozenset({"history"}))
     assert run.costs.take().dense == 0
+
+
+@pytest.mark.parametrize(("selector", "sizes"), [("emp", {36}), ("infobatch", set(range(36, 181)))])
+def test_an_online_selector_chooses_in_every_epoch(selector: str, sizes: set[int]) -> None:
+    run = Trainer(replace(JOINT, selector=selector), bundle(replace(JOINT, seed=0)), support_samples=20)
+    events = list(run.events())
+    selected = [e for e in events if isinstance(e, CoresetSelected)]
+    assert [e.epoch for e in selected] == list(range(3, 9))
+    assert {e.size for e in selected} <= sizes
+    assert all(e.removed and e.added for e in selected[1:-1])
+    assert [e.epoch for e in events if isinstance(e, SupportMeasured)] == [3, 4, 6, 8]
+    trained = [e.trained for e in epochs(events)]
+    assert trained[2:] == [e.size for e in selected]
+
+
+def test_infobatch_ends_with_all_samples_alike() -> None:
+    run = trainer(replace(JOINT, selector="infobatch"))
+    list(run.events(until=7))
+    assert run.weight_N is not None
+    assert epochs(run.events())[-1].trained == 180
+    assert run.weight_N is None
+
+
+def test_a_selector_is_shown_its_coreset_and_its_state() -> None:
+    run = trainer(replace(JOINT, selector="pbcs"))
+    list(run.events(until=3))
+    before = run._samples(frozenset({"coreset"}))
+    assert before.kept_N is not None
+    assert bool(before.kept_N.all())
+    assert before.state == {}
+    list(run.events(until=4))
+    after = run._samples(frozenset({"coreset"}))
+    assert after.kept_N is not None
+    assert after.kept_N.nonzero().flatten().tolist() == run.index_M.tolist()
+    again = trainer(run.cell)
+    again.restore(load(dump(run.state())))
+    assert torch.equal(again.selector_state["likely"], after.state["likely"])
+
+
+def test_what_training_notes_is_of_the_last_pass() -> None:
+    run = trainer(replace(JOINT, selector="emp"))
+    list(run.events(until=2))
+    first = run.history
+    list(run.events(until=3))
+    trained_N = torch.zeros(180, dtype=torch.bool).index_fill(0, run.index_M, value=True)
+    assert torch.equal(run.history.entropy_N[~trained_N], first.entropy_N[~trained_N])
+    assert bool((run.history.entropy_N != first.entropy_N)[trained_N].all())
+    assert 0 <= float(run.history.entropy_N.min()) <= float(run.history.entropy_N.max()) <= math.log(4) + 1e-6
 
 
 def test_preservation_is_weighted_by_lambda() -> None:

@@ -92,6 +92,22 @@ def test_what_a_selector_looks_at_is_foretold(selector: str) -> None:
     assert done == pytest.approx(sum(event.cost.dense + event.cost.evaluation for event in ended))
 
 
+@pytest.mark.parametrize("selector", ["emp", "ted", "pbcs", {"name": "infobatch", "until": 0.6}])
+@pytest.mark.parametrize("schedule", ["printed", "skip"])
+def test_what_a_selector_that_follows_training_costs_is_foretold(selector: object, schedule: str) -> None:
+    cell = canonical(replace(SMALL, selector=selector, schedule=schedule, pruner="none", prune_rate=0.0, epochs=10))
+    run = Trainer(cell, load_bundle(cell.data), support_samples=20)
+    ended = [event for event in run.events() if isinstance(event, EpochEnded)]
+    facts = cell.data.facts()
+    epochs = epochs_of(cell, facts.train_size)
+    # How many losses lie below their mean is not known ahead.
+    tolerance = 1e-9 if cell.selector.exact_size else 0.25
+    assert [epoch.samples for epoch in epochs] == pytest.approx([event.trained for event in ended], rel=tolerance)
+    assert cost(cell, facts, epochs).dense == pytest.approx(sum(event.cost.dense for event in ended), rel=tolerance)
+    done, spent = work(cell, facts, epochs, 20), sum(event.cost.dense + event.cost.evaluation for event in ended)
+    assert done.flop[-1] == pytest.approx(spent, rel=max(tolerance, 0.01))
+
+
 @given(
     update_every=st.integers(1, 40) | st.builds(PerInterval, per_interval=st.integers(1, 40)),
     epoch=st.integers(1, 12),
