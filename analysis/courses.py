@@ -102,6 +102,8 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
 
 def median(values: Floats) -> Floats:
     """Median along the last axis of what is not NaN; NaN of nothing. Quick for many short rows."""
+    if not values.shape[-1]:
+        return np.full(values.shape[:-1], np.nan)
     ordered = np.sort(values, axis=-1)
     n = np.isfinite(ordered).sum(axis=-1, keepdims=True)
     low, high = (np.take_along_axis(ordered, np.maximum(k, 0), axis=-1) for k in ((n - 1) // 2, n // 2 - (n == 0)))

@@ -38,15 +38,14 @@ def switches_at(cell: CellConfig, epoch: int) -> bool:
     return selects(cell, epoch) or starts_at_random(cell, epoch)
 
 
-def switches(cell: CellConfig) -> tuple[int, ...]:
-    """The epochs that begin with another training set than the epoch before."""
-    return tuple(t for t in range(1, cell.epochs + 1) if switches_at(cell, t))
+def due_at(cell: CellConfig, epoch: int) -> bool:
+    """Whether the epoch begins with a switch that stands out: the first, and every one that R makes due.
 
-
-def measures_at(cell: CellConfig, epoch: int) -> bool:
-    """Whether what is taken at the switch of the epoch is worth a measurement.
-
-    Every switch is that R makes due, and the first; not what an online selector exchanges from epoch to epoch.
+    All switches do, but what an online selector exchanges from epoch to epoch: there R is how often it is looked at.
     """
-    due = epoch == coreset_starts(cell) or epoch % cell.select_every == 0
-    return due and switches_at(cell, epoch)
+    return switches_at(cell, epoch) and (epoch == coreset_starts(cell) or epoch % cell.select_every == 0)
+
+
+def switches(cell: CellConfig) -> tuple[int, ...]:
+    """The epochs that begin with a switch that stands out."""
+    return tuple(t for t in range(1, cell.epochs + 1) if due_at(cell, t))

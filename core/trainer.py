@@ -127,7 +127,7 @@ class Trainer:
             if self.cell.preservation.name != "none":
                 yield self._record(epoch)
         selecting = time.perf_counter() - started
-        if self.support_samples and switch and schedule.measures_at(self.cell, epoch):
+        if self.support_samples and switch and schedule.due_at(self.cell, epoch):
             yield self._measure_support(epoch)
         result = yield from self._train(epoch)
         self.epoch = epoch
@@ -159,6 +159,7 @@ class Trainer:
             added=len(self.index_M) - shared,
             noise_ratio=float(flipped[self.index_M].float().mean()) if bool(flipped.any()) else None,
             seconds=time.perf_counter() - started,
+            due=schedule.due_at(self.cell, epoch),
         )
 
     def _measure_support(self, epoch: int) -> SupportMeasured:

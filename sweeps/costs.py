@@ -17,7 +17,7 @@ from core.pruning.pruner import CALIBRATION, Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
 from core.pruning.scope import groups
 from core.rounding import count
-from core.schedule import measures_at, phase, selects, switches, switches_at
+from core.schedule import due_at, phase, selects, switches, switches_at
 from sweeps.sharing import Work
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
     flop = []
     for t, epoch in enumerate(epochs, start=1):
         forward, backward = _asked(cell, t, epoch, facts)
-        looked_at = measures_at(cell, t) * _looked_at(support_samples, epoch.samples, facts.train_size)
+        looked_at = due_at(cell, t) * _looked_at(support_samples, epoch.samples, facts.train_size)
         both = epoch.samples + backward + looked_at
         once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
         flop.append(both * trained + once * scored)
