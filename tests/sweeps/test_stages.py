@@ -111,6 +111,10 @@ def test_an_online_selector_shares_the_warm_up_it_is_given() -> None:
     assert shared(online, JOINT) == 4
     assert shared(online, replace(online, warmup_epochs=5)) == 4
     assert shared(online, replace(online, coreset_ratio=1.0)) == 4
+    # Both lead to one first selection by K and R, by which gmp starts, and to others of the selector's own.
+    clock = replace(online, pruner=gmp(), warmup_epochs=4)
+    assert first_selection(clock) == first_selection(replace(clock, warmup_epochs=5))
+    assert shared(clock, replace(clock, warmup_epochs=5)) < 5
     # R is when an online selector is looked at.
     assert shared(online, replace(online, select_every=5)) == 4
 
