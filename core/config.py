@@ -53,7 +53,7 @@ class CellConfig:
     warmup_epochs: Natural | None = None
     """K: no selection in the first K epochs; null is the paper's ceil(T * alpha / 2), and 0 for online selectors."""
     select_every: Count = 20
-    """R: a selection in every epoch after K that R divides; online selectors choose in all, and R is a window."""
+    """R: a selection in every epoch after K that R divides; online selectors choose in all, and are looked at then."""
     schedule: Literal["printed", "skip"] = "printed"
     """All data until the first selection, or (skip) nothing between the warm-up and half of the epochs."""
     scope: Literal["all", "backbone", "classifier"] = "all"
@@ -102,12 +102,18 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
         differs = "while warmup_epochs is open its prune-only control would start in another epoch"
         yield "pruner", f"{starts}; {differs}; give warmup_epochs or a pruner.start"
     if cell.coreset_ratio < 1 and _last_selection(cell) < coreset_starts(cell):
-        last = _last_selection(cell)
-        when = f"the coreset phase would begin in epoch {coreset_starts(cell)}, after the last selection ({last})"
-        if cell.schedule == "printed":
-            when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
-        default = " (the default)" if cell.select_every == 20 else ""
-        yield "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
+        yield _too_late(cell)
+
+
+def _too_late(cell: CellConfig) -> tuple[str, str]:
+    last = _last_selection(cell)
+    when = f"the coreset phase would begin in epoch {coreset_starts(cell)}, after the last selection ({last})"
+    if cell.schedule == "printed":
+        when = f"the first selection would be in epoch {coreset_starts(cell)}, after the last ({cell.epochs})"
+    if cell.selector.online:
+        return "warmup_epochs", f"warmup_epochs {cell.warmup_epochs}: {when}; lower it"
+    default = " (the default)" if cell.select_every == 20 else ""
+    return "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
 
 
 def _without_validation(cell: CellConfig) -> Iterator[tuple[str, str]]:
