@@ -41,7 +41,7 @@ class TED(Selector):
 
     @override
     def share(self, ratio: float, progress: float) -> float:
-        return 1 - (1 - ratio) * cubic(progress, 0.0, self.until)
+        return ratio + (1 - ratio) * (1 - cubic(progress, 0.0, self.until))
 
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:

@@ -143,6 +143,7 @@ def test_ted_prunes_progressively() -> None:
     # 1 - .9 (1 - (1 - x)^3) at x = 0, a half and one.
     shares = [TED(until=0.5).share(0.1, progress) for progress in (0.0, 0.25, 0.5, 1.0)]
     assert shares == pytest.approx([1.0, 1 - 0.9 * 0.875, 0.1, 0.1])
+    assert shares[-1] == 0.1
 
 
 # --- pbcs ------------------------------------------------------------------------------------------------------------

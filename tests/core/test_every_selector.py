@@ -261,6 +261,26 @@ def test_nothing_that_is_shown_changes(choice: str) -> None:
     assert digest([*tensors, torch.get_rng_state()]) == before
 
 
+@every
+def test_state_is_plain_tensors_of_the_declared_size_and_can_be_shown_again(choice: str) -> None:
+    given, selector = samples(), ADAPTER.validate_python(CHOICES[choice])
+    state = choose(choice, given, 12).state
+    assert not any(tensor.requires_grad for tensor in state.values())
+    assert sum(tensor.nbytes for tensor in state.values()) == 4 * N * selector.tensors_per_sample
+    choose_and_check(choice, replace(given, state=state), 12)
+
+
+@every
+@pytest.mark.parametrize("ratio", [0.01, 0.5, 1.0])
+def test_shares_lie_between_alpha_and_all_and_end_there(choice: str, ratio: float) -> None:
+    selector = ADAPTER.validate_python(CHOICES[choice])
+    for progress in (0.01, 0.3, 0.8, 1.0):
+        share, foretold = selector.share(ratio, progress), selector.foretold(ratio, progress)
+        assert ratio <= share <= foretold <= 1
+        assert not selector.exact_size or foretold == share
+    assert min(selector.share(ratio, progress / 100) for progress in range(1, 101)) == ratio
+
+
 @pytest.mark.parametrize("name", SELECTORS)
 def test_the_table_describes_itself(name: str) -> None:
     cls = SELECTORS[name]
