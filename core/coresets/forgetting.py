@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.difficulty import difficulty
-from core.coresets.ranking import highest, picked
+from core.coresets.ranking import highest_at_random, picked
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, plugin
 
@@ -35,12 +35,9 @@ class Forgetting(Selector):
 
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
-        import torch
-
         score_N = difficulty(samples, "forgetting")
 
         def choose(index: Tensor, quota: int) -> Tensor:
-            shuffled = torch.randperm(len(index), generator=rng).to(index.device)
-            return shuffled[highest(score_N[index[shuffled]], quota)]
+            return highest_at_random(score_N[index], quota, rng)
 
         return Coreset(picked(samples, size, choose, balanced=self.balanced))
