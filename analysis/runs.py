@@ -95,7 +95,11 @@ HISTORY_COLUMNS: tuple[Column, ...] = (
     _optional("lr", "float", "", NOT_NEGATIVE),
     _optional("density", "float", "fraction of weights", FRACTION),
     Column("coreset_size", "int", "samples", nullable=True, within=NOT_NEGATIVE),
-    Column("switch", "bool", "re-selected at the start of this epoch"),
+    Column(
+        "switch",
+        "bool",
+        "re-selected at the start of this epoch; of a run that does so in every epoch, the first and every R-th",
+    ),
     _optional("samples_removed", "int", "samples", NOT_NEGATIVE),
     _optional("samples_added", "int", "samples", NOT_NEGATIVE),
     _optional("weights_removed", "int", "weights", NOT_NEGATIVE),

@@ -13,12 +13,14 @@ from pydantic import Field, Strict, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.coresets import SELECTORS, SelectorChoice
+from core.coresets.samples import Selector
 from core.data import SOURCES, SourceChoice
 from core.data.source import PLACES
 from core.models import MODELS, ModelChoice
 from core.plugin import Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
 from core.preservation import PRESERVERS, PreserverChoice
 from core.pruning import PRUNERS, PrunerChoice
+from core.pruning.pruner import Pruner
 
 BatchSize = Annotated[int, Strict(), Field(ge=2)]
 Epochs = Annotated[int, Strict(), Field(ge=1, le=100_000)]
@@ -49,9 +51,9 @@ class CellConfig:
     weight_decay: NonNegative = 5e-4
     """L2, on all parameters."""
     warmup_epochs: Natural | None = None
-    """K: no selection in the first K epochs; null is the paper's ceil(T * alpha / 2)."""
+    """K: no selection in the first K epochs; null is the paper's ceil(T * alpha / 2), and 0 for online selectors."""
     select_every: Count = 20
-    """R: a selection in every epoch after K that R divides."""
+    """R: a selection in every epoch after K that R divides; online selectors choose in all, and are looked at then."""
     schedule: Literal["printed", "skip"] = "printed"
     """All data until the first selection, or (skip) nothing between the warm-up and half of the epochs."""
     scope: Literal["all", "backbone", "classifier"] = "all"
@@ -93,18 +95,38 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
     if cell.coreset_ratio < 1 and cell.selector.name == "none":
         ratio = f"coreset_ratio {cell.coreset_ratio:g}"
         yield "coreset_ratio", f"{ratio} needs a selector; set selector, one of {_others(SELECTORS)}"
+    yield from _without_validation(cell)
     earliest = cell.select_every if cell.schedule == "printed" else 1
     if "warmup_epochs" in _reads(cell) and cell.warmup_epochs is None and first_selection(cell) > earliest:
         starts = f"pruner {cell.pruner.name} starts at the first selection, here epoch {first_selection(cell)}"
         differs = "while warmup_epochs is open its prune-only control would start in another epoch"
         yield "pruner", f"{starts}; {differs}; give warmup_epochs or a pruner.start"
     if cell.coreset_ratio < 1 and _last_selection(cell) < coreset_starts(cell):
-        last = _last_selection(cell)
-        when = f"the coreset phase would begin in epoch {coreset_starts(cell)}, after the last selection ({last})"
-        if cell.schedule == "printed":
-            when = f"the first selection would be in epoch {first_selection(cell)}, after the last ({cell.epochs})"
-        default = " (the default)" if cell.select_every == 20 else ""
-        yield "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
+        yield _too_late(cell)
+
+
+def _too_late(cell: CellConfig) -> tuple[str, str]:
+    last = _last_selection(cell)
+    when = f"the coreset phase would begin in epoch {coreset_starts(cell)}, after the last selection ({last})"
+    if cell.schedule == "printed":
+        when = f"the first selection would be in epoch {coreset_starts(cell)}, after the last ({cell.epochs})"
+    if cell.selector.online:
+        return "warmup_epochs", f"warmup_epochs {cell.warmup_epochs}: {when}; lower it"
+    default = " (the default)" if cell.select_every == 20 else ""
+    return "select_every", f"select_every {cell.select_every}{default}: {when}; lower select_every or warmup_epochs"
+
+
+def _without_validation(cell: CellConfig) -> Iterator[tuple[str, str]]:
+    """Methods that act and look at the validation split, in a cell that has none."""
+    acting: dict[str, Pruner | Selector] = {}
+    if prunes(cell):
+        acting["pruner"] = cell.pruner
+    if cell.coreset_ratio < 1:
+        acting["selector"] = cell.selector
+    for kind, method in acting.items():
+        if "validation" in method.needs and cell.data.val_fraction == 0:
+            sentence = f"{kind} {method.name} looks at the validation split, but data.val_fraction is 0"
+            yield kind, f"{sentence}; raise it or choose another {kind}"
 
 
 def _others(table: Mapping[str, object]) -> str:
@@ -117,16 +139,36 @@ def prunes(cell: CellConfig) -> bool:
 
 
 def warmup_epochs(cell: CellConfig) -> int:
-    """K: as given, else ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected."""
+    """K: as given, else ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected, or online."""
     if cell.warmup_epochs is not None:
         return cell.warmup_epochs
-    return math.ceil(round(cell.epochs * cell.coreset_ratio / 2, 9)) if cell.coreset_ratio < 1 else 0
+    if cell.coreset_ratio == 1 or cell.selector.online:
+        return 0
+    return math.ceil(round(cell.epochs * cell.coreset_ratio / 2, 9))
+
+
+def selection_interval(cell: CellConfig) -> int:
+    """Epochs from one selection to the next: R, or 1 where the selector is online."""
+    return 1 if cell.selector.online else cell.select_every
 
 
 def first_selection(cell: CellConfig) -> int:
-    """The first epoch that may depend on the coreset: min{t > K : t mod R = 0}, or K + 1 in the ``skip`` schedule."""
-    warmup, every = warmup_epochs(cell), cell.select_every
-    return warmup + 1 if cell.schedule == "skip" else (warmup // every + 1) * every
+    """The first that K and R make due: min{t > K : t mod R = 0}, or K + 1 in the ``skip`` schedule.
+
+    Pruners start by it, whatever the selector, so that a prune-only control prunes like the cells it is compared with.
+    """
+    warmup = warmup_epochs(cell)
+    return warmup + 1 if cell.schedule == "skip" else _next_multiple(warmup, cell.select_every)
+
+
+def selection_acts_from(cell: CellConfig) -> int:
+    """The first epoch that may depend on the coreset or on its absence."""
+    warmup = warmup_epochs(cell)
+    return warmup + 1 if cell.schedule == "skip" else _next_multiple(warmup, selection_interval(cell))
+
+
+def _next_multiple(epoch: int, interval: int) -> int:
+    return (epoch // interval + 1) * interval
 
 
 def coreset_starts(cell: CellConfig) -> int:
@@ -138,11 +180,12 @@ def coreset_starts(cell: CellConfig) -> int:
         return cell.epochs + 1
     if cell.schedule == "skip":
         return max(warmup_epochs(cell), cell.epochs // 2) + 1
-    return first_selection(cell)
+    return selection_acts_from(cell)
 
 
 def _last_selection(cell: CellConfig) -> int:
-    return cell.epochs // cell.select_every * cell.select_every
+    interval = selection_interval(cell)
+    return cell.epochs // interval * interval
 
 
 def _reads(cell: CellConfig) -> frozenset[str]:

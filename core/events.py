@@ -38,6 +38,8 @@ class CoresetSelected:
     noise_ratio: float | None
     """Share of chosen samples whose label was flipped; ``None`` without label noise."""
     seconds: float
+    due: bool
+    """Whether the switch stands out: it is the first, or R makes it due. Between them an online selector exchanges."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from core.config import CellConfig, coreset_starts, warmup_epochs
+from core.config import CellConfig, coreset_starts, selection_interval, warmup_epochs
 
 Phase = Literal["full", "idle", "coreset"]
 
@@ -25,7 +25,7 @@ def phase(cell: CellConfig, epoch: int) -> Phase:
 
 def selects(cell: CellConfig, epoch: int) -> bool:
     """Whether the selector chooses a new coreset at the start of the epoch [Algorithm 1: t > K and t mod R = 0]."""
-    return phase(cell, epoch) == "coreset" and epoch % cell.select_every == 0
+    return phase(cell, epoch) == "coreset" and epoch % selection_interval(cell) == 0
 
 
 def starts_at_random(cell: CellConfig, epoch: int) -> bool:
@@ -38,6 +38,14 @@ def switches_at(cell: CellConfig, epoch: int) -> bool:
     return selects(cell, epoch) or starts_at_random(cell, epoch)
 
 
+def due_at(cell: CellConfig, epoch: int) -> bool:
+    """Whether the epoch begins with a switch that stands out: the first, and every one that R makes due.
+
+    All switches do, but what an online selector exchanges from epoch to epoch: there R is how often it is looked at.
+    """
+    return switches_at(cell, epoch) and (epoch == coreset_starts(cell) or epoch % cell.select_every == 0)
+
+
 def switches(cell: CellConfig) -> tuple[int, ...]:
-    """The epochs that begin with another training set than the epoch before."""
-    return tuple(t for t in range(1, cell.epochs + 1) if switches_at(cell, t))
+    """The epochs that begin with a switch that stands out."""
+    return tuple(t for t in range(1, cell.epochs + 1) if due_at(cell, t))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from core.events import (
     StateRecorded,
     SupportMeasured,
 )
-from core.history import History
+from core.history import History, entropy, margin
 from core.intervention import NOTHING, Intervention
 from core.masking import Masking
 from core.network import Network, build
@@ -53,7 +53,7 @@ from core.rounding import count
 from core.state import RunState, StateError, take, under
 from core.support import measure
 
-SEMANTICS_VERSION = 2
+SEMANTICS_VERSION = 3
 """Raised whenever the same configuration trains differently; part of the cache key."""
 
 
@@ -74,6 +74,8 @@ class Step:
 
     loss_B: Tensor
     correct_B: Tensor
+    margin_B: Tensor
+    entropy_B: Tensor
     penalty: Tensor | None
 
 
@@ -103,6 +105,7 @@ class Trainer:
         self.history = History.empty(len(bundle.train), self.device)
         self.index_M = torch.arange(len(bundle.train), device=self.device)
         self.weight_N: Tensor | None = None
+        self.selector_state: Mapping[str, Tensor] = {}
         self.preserved: Preserved | None = None
         self.epoch = 0
         self.step = 0
@@ -124,7 +127,7 @@ class Trainer:
             if self.cell.preservation.name != "none":
                 yield self._record(epoch)
         selecting = time.perf_counter() - started
-        if switch and self.support_samples:
+        if self.support_samples and switch and schedule.due_at(self.cell, epoch):
             yield self._measure_support(epoch)
         result = yield from self._train(epoch)
         self.epoch = epoch
@@ -138,14 +141,15 @@ class Trainer:
     def _select(self, epoch: int) -> CoresetSelected:
         started = time.perf_counter()
         selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
+        progress = epoch / self.cell.epochs
         coreset = selector.select(
             self._samples(selector.needs),
-            size=count(self.cell.coreset_ratio, len(self.bundle.train)),
-            progress=epoch / self.cell.epochs,
+            size=count(self.cell.selector.share(self.cell.coreset_ratio, progress), len(self.bundle.train)),
+            progress=progress,
             rng=rng.generator(self.cell.seed, "select", epoch),
         )
         before, self.index_M = self.index_M, coreset.index_M
-        self.weight_N = self._spread(coreset)
+        self.weight_N, self.selector_state = self._spread(coreset), coreset.state
         shared = int(torch.isin(self.index_M, before).sum())
         flipped = self.bundle.flipped_N
         return CoresetSelected(
@@ -155,6 +159,7 @@ class Trainer:
             added=len(self.index_M) - shared,
             noise_ratio=float(flipped[self.index_M].float().mean()) if bool(flipped.any()) else None,
             seconds=time.perf_counter() - started,
+            due=schedule.due_at(self.cell, epoch),
         )
 
     def _measure_support(self, epoch: int) -> SupportMeasured:
@@ -173,20 +178,34 @@ class Trainer:
         return SupportMeasured(epoch, support, time.perf_counter() - started)
 
     def _samples(self, needs: frozenset[str]) -> Samples:
-        train, past = self.bundle.train, self.history
+        samples, past = replace(self._seen(self.bundle.train, needs), state=self.selector_state), self.history
+        if "validation" in needs:
+            samples = replace(samples, validation=self._seen(self.bundle.val, needs))
+        if "coreset" in needs:
+            kept_N = torch.zeros(len(self.bundle.train), dtype=torch.bool, device=self.device)
+            samples = replace(samples, kept_N=kept_N.index_fill(0, self.index_M, value=True))
+        if "history" not in needs:
+            return samples
+        return replace(
+            samples,
+            loss_N=past.loss_N,
+            correct_N=past.correct_N,
+            forgotten_N=past.forgotten_N,
+            margin_N=past.mean_margin(),
+            entropy_N=past.entropy_N,
+        )
+
+    def _seen(self, split: Split, needs: frozenset[str]) -> Samples:
+        """A split's labels and, where they are needed, what the current model makes of its samples."""
         logits = features = None
         if needs & {"logits", "features"}:
-            self.costs.score(len(train), self.masking.density_by_layer)
-            logits, features = self.network.logits_and_features(train.images, self.masking.evaluated())
-        told = "history" in needs
+            self.costs.score(len(split), self.masking.density_by_layer)
+            logits, features = self.network.logits_and_features(split.images, self.masking.evaluated())
         return Samples(
-            labels_N=train.labels,
+            labels_N=split.labels,
             num_classes=self.bundle.num_classes,
             logits_NC=logits if "logits" in needs else None,
             features_ND=features if "features" in needs else None,
-            loss_N=past.loss_N if told else None,
-            correct_N=past.correct_N if told else None,
-            forgotten_N=past.forgotten_N if told else None,
         )
 
     def _spread(self, coreset: Coreset) -> Tensor | None:
@@ -248,7 +267,14 @@ class Trainer:
         penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._loss(loss_B, index_B, penalty))
-        return Step(loss_B.detach(), logits.detach().argmax(1) == labels, None if penalty is None else penalty.detach())
+        seen = logits.detach()
+        return Step(
+            loss_B=loss_B.detach(),
+            correct_B=seen.argmax(1) == labels,
+            margin_B=margin(seen, labels),
+            entropy_B=entropy(seen),
+            penalty=None if penalty is None else penalty.detach(),
+        )
 
     def _loss(self, loss_B: Tensor, index_B: Tensor, penalty: Tensor | None) -> Tensor:
         if self.weight_N is None:
@@ -306,7 +332,13 @@ class Trainer:
 
     def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
         loss_M = torch.cat([step.loss_B for step in steps])
-        self.history = self.history.after(order_M, loss_M, torch.cat([step.correct_B for step in steps]))
+        self.history = self.history.after(
+            order_M,
+            loss_M,
+            torch.cat([step.correct_B for step in steps]),
+            torch.cat([step.margin_B for step in steps]),
+            torch.cat([step.entropy_B for step in steps]),
+        )
         penalties = [step.penalty for step in steps if step.penalty is not None]
         return Pass(
             trained=len(order_M),
@@ -351,6 +383,7 @@ class Trainer:
             **under("pruner", self.masking.state),
             **under("history", self.history.tensors()),
             **under("coreset", {"index": self.index_M}),
+            **under("selector", self.selector_state),
         }
         if self.weight_N is not None:
             tensors |= under("coreset", {"weight": self.weight_N})
@@ -381,6 +414,7 @@ class Trainer:
         self.history = History(**take(state, "history"))
         coreset, preserved = take(state, "coreset"), take(state, "preserved")
         self.index_M, self.weight_N = coreset["index"], coreset.get("weight")
+        self.selector_state = take(state, "selector")
         self.preserved = Preserved(**preserved) if preserved else None
         self.epoch, self.step = state.meta["epoch"], state.meta["step"]
         self.diverged = state.meta["diverged"]

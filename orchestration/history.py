@@ -21,7 +21,7 @@ def history_row(events: Iterable[Event]) -> dict[str, Any]:
     masks: list[MaskChanged] = []
     for event in events:
         if isinstance(event, CoresetSelected):
-            row |= {"switch": True, "samples_removed": event.removed, "samples_added": event.added}
+            row |= {"switch": event.due, "samples_removed": event.removed, "samples_added": event.added}
             row |= {"noise_ratio": event.noise_ratio}
         elif isinstance(event, SupportMeasured):
             row |= _support(event.support)

@@ -17,7 +17,7 @@ from core.pruning.pruner import CALIBRATION, Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
 from core.pruning.scope import groups
 from core.rounding import count
-from core.schedule import phase, selects, starts_at_random, switches
+from core.schedule import due_at, phase, selects, switches, switches_at
 from sweeps.sharing import Work
 
 if TYPE_CHECKING:
@@ -64,9 +64,11 @@ class Epoch:
 
 def epochs_of(cell: CellConfig, train_size: int) -> tuple[Epoch, ...]:
     """The epochs 1 to T of a cell that trains on ``train_size`` samples at most."""
-    sizes = {"full": train_size, "idle": 0, "coreset": count(cell.coreset_ratio, train_size)}
+    sizes = {"full": train_size, "idle": 0, "coreset": 0}
     epochs, step, due = [], 0, _position(cell, 1) if _position(cell, 1) == 1 else 0.0
     for t in range(1, cell.epochs + 1):
+        if switches_at(cell, t):
+            sizes["coreset"] = count(cell.selector.foretold(cell.coreset_ratio, t / cell.epochs), train_size)
         samples = sizes[phase(cell, t)]
         steps = steps_in_epoch(samples, cell.batch_size)
         updates = _updates(cell, t, step, steps)
@@ -212,12 +214,12 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
 
         trained, scored = training_flops(net.layers, 1).dense, forward_flops(net.layers)
     evaluated = facts.val_size + facts.test_size
-    switched = frozenset(switches(cell))
     flop = []
     for t, epoch in enumerate(epochs, start=1):
         forward, backward = _asked(cell, t, epoch, facts)
-        both = epoch.samples + backward + (t in switched) * _looked_at(support_samples, epoch.samples, facts.train_size)
-        once = _scored(cell, t, epoch, facts.train_size) + forward - backward + evaluated
+        looked_at = due_at(cell, t) * _looked_at(support_samples, epoch.samples, facts.train_size)
+        both = epoch.samples + backward + looked_at
+        once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
         flop.append(both * trained + once * scored)
     return Work(
         samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
@@ -234,11 +236,13 @@ def _looked_at(support_samples: int, size: int, train_size: int) -> int:
 
 
 def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> int:
-    """Weights and momentum, masks and what the pruner learns, loss, correctness and forgetting of every sample."""
+    """Weights and momentum, masks and what the pruner learns, the coreset and the history of every sample."""
     if net is None:
         return 0
     prunable = sum(math.prod(shape) for shape in net.shapes.values()) if prunes(cell) else 0
-    return 8 * net.parameters + (1 + 4 * cell.pruner.tensors_per_weight) * prunable + (4 + 1 + 8 + 8) * facts.train_size
+    per_weight = 1 + 4 * cell.pruner.tensors_per_weight
+    per_sample = 4 + 1 + 4 + 4 + 4 + 4 + 8 + 4 * cell.selector.tensors_per_sample
+    return 8 * net.parameters + per_weight * prunable + per_sample * facts.train_size
 
 
 def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Facts) -> Ledger:
@@ -252,7 +256,7 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Fact
         trained[epoch.position] += epoch.samples
         with_dense_gradient[epoch.position] += _dense_gradient_samples(cell, epoch)
         # Whoever selects sees the mask of the epoch before.
-        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts.train_size)
+        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts)
     asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
     ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
     for position in trained:
@@ -279,9 +283,10 @@ def _dense_gradient_samples(cell: CellConfig, epoch: Epoch) -> int:
     return epoch.samples if demand == "always" else 0
 
 
-def _scored(cell: CellConfig, t: int, epoch: Epoch, train_size: int) -> int:
+def _scored(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> int:
     """Samples of the forward passes for selection and state recording before epoch ``t``."""
     chosen = selects(cell, t)
-    recorded = cell.preservation.name != "none" and (chosen or starts_at_random(cell, t))
-    looks = bool(cell.selector.needs & {"logits", "features"})
-    return train_size * (chosen and looks) + epoch.samples * recorded
+    recorded = cell.preservation.name != "none" and switches_at(cell, t)
+    needs = cell.selector.needs
+    seen = facts.train_size + facts.val_size * ("validation" in needs)
+    return seen * (chosen and bool(needs & {"logits", "features"})) + epoch.samples * recorded

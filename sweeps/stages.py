@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from core.config import CellConfig, as_dict, canonical, canonical_json, first_selection
+from core.config import CellConfig, as_dict, canonical, canonical_json, first_selection, selection_acts_from
 from core.data.source import PLACES
 
 
@@ -75,7 +75,7 @@ def _always(cell: CellConfig) -> int:
 
 def _selection(cell: CellConfig) -> int:
     """The first selection, or never: nothing before it reads what it chooses by."""
-    return first_selection(cell) if cell.coreset_ratio < 1 else cell.epochs + 1
+    return selection_acts_from(cell) if cell.coreset_ratio < 1 else cell.epochs + 1
 
 
 def _unless_read(field: str) -> Callable[[CellConfig], int]:
@@ -114,7 +114,7 @@ def _beginning(cell: CellConfig) -> dict[int, dict[str, Any]]:
 
 def _effect(cell: CellConfig, field: str, value: Any) -> Any:
     """All that a warm-up decides is the first selection: two that lead to one train alike."""
-    return first_selection(cell) if field == "warmup_epochs" else value
+    return selection_acts_from(cell) if field == "warmup_epochs" else value
 
 
 def _hashed(method: Any, value: Any) -> Any:

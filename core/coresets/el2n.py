@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.inputs import error_of, present
-from core.coresets.ranking import highest, per_class
+from core.coresets.ranking import highest, picked
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, Fraction, plugin
 
@@ -29,17 +29,15 @@ class EL2N(Selector):
 
     summary: ClassVar[str] = "norm of the error p - y: hardest in the first half, easiest after"
     source: ClassVar[str] = "Paul et al. 2021, arXiv 2107.07075; switched as in arXiv 2511.09901"
+    cost: ClassVar[str] = "a forward pass over the training set"
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
 
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
-        labels_N = samples.labels_N
-        norm_N = error_of(present(samples.logits_NC, "logits"), labels_N).norm(dim=1)
+        norm_N = error_of(present(samples.logits_NC, "logits"), samples.labels_N).norm(dim=1)
         score_N = norm_N if progress <= self.hard_until else -norm_N
-        if not self.balanced:
-            return Coreset(highest(score_N, size))
 
         def choose(index: Tensor, quota: int) -> Tensor:
             return highest(score_N[index], quota)
 
-        return Coreset(per_class(labels_N, samples.num_classes, size, choose))
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
-from core.coresets.inputs import present
-from core.coresets.ranking import highest
+from core.coresets.difficulty import difficulty
+from core.coresets.ranking import highest_at_random, picked
 from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import plugin
+from core.plugin import Flag, plugin
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @plugin
@@ -25,17 +26,18 @@ class Forgetting(Selector):
     """
 
     name: Literal["forgetting"] = "forgetting"
+    balanced: Flag = False
 
     summary: ClassVar[str] = "most often forgotten, never learnt first"
     source: ClassVar[str] = "Toneva et al. 2019, arXiv 1812.05159"
+    cost: ClassVar[str] = "no pass: reads what training has noted"
     needs: ClassVar[frozenset[Need]] = frozenset({"history"})
 
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
-        import torch
+        score_N = difficulty(samples, "forgetting")
 
-        forgotten_N = present(samples.forgotten_N, "history")
-        unlearnt_N = (forgotten_N == 0) & ~present(samples.correct_N, "history")
-        score_N = forgotten_N.double().masked_fill(unlearnt_N, torch.inf)
-        shuffled_N = torch.randperm(len(score_N), generator=rng).to(score_N.device)
-        return Coreset(shuffled_N[highest(score_N[shuffled_N], size)].sort().values)
+        def choose(index: Tensor, quota: int) -> Tensor:
+            return highest_at_random(score_N[index], quota, rng)
+
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))

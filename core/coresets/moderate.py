@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.inputs import present
-from core.coresets.ranking import per_class
+from core.coresets.ranking import picked
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, plugin
 
@@ -29,20 +29,18 @@ class Moderate(Selector):
 
     summary: ClassVar[str] = "middling distance to the class's median feature"
     source: ClassVar[str] = "Xia et al. 2023, ICLR (openreview 7D5EECbOaf9)"
+    cost: ClassVar[str] = "a forward pass over the training set"
     needs: ClassVar[frozenset[Need]] = frozenset({"features"})
 
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
-        labels_N = samples.labels_N
         features_ND = present(samples.features_ND, "features")
-        distance_N = distance_to_centre(features_ND, labels_N, samples.num_classes)
-        if not self.balanced:
-            return Coreset(middle(distance_N, size).sort().values)
+        distance_N = distance_to_centre(features_ND, samples.labels_N, samples.num_classes)
 
         def choose(index: Tensor, quota: int) -> Tensor:
             return middle(distance_N[index], quota)
 
-        return Coreset(per_class(labels_N, samples.num_classes, size, choose))
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))
 
 
 def distance_to_centre(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:

@@ -18,6 +18,7 @@ class NoSelection(Selector):
     name: Literal["none"] = "none"
 
     summary: ClassVar[str] = "all samples, always"
+    when: ClassVar[str] = "never"
 
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         """All samples. Raises ``ValueError`` when ``size`` is not their number."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
-from core.coresets.ranking import highest, per_class
+from core.coresets.ranking import highest, picked
 from core.coresets.samples import Coreset, Samples, Selector
 from core.plugin import Flag, plugin
 
@@ -30,10 +30,8 @@ class Random(Selector):
 
         labels_N = samples.labels_N
         score_N = torch.rand(len(labels_N), generator=rng, dtype=torch.float64).to(labels_N.device)
-        if not self.balanced:
-            return Coreset(highest(score_N, size))
 
         def choose(index: Tensor, quota: int) -> Tensor:
             return highest(score_N[index], quota)
 
-        return Coreset(per_class(labels_N, samples.num_classes, size, choose))
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))

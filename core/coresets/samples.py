@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Need: TypeAlias = Literal["logits", "features", "history"]
+    State: TypeAlias = Mapping[str, Tensor]
+
+Need: TypeAlias = Literal["logits", "features", "history", "validation", "coreset"]
+"""``validation``: the validation split too, seen as the other needs say; refused for cells without one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class Samples:
     """Whether each sample was classified correctly then; False when it never was trained on."""
     forgotten_N: Tensor | None = None
     """How often each sample went from correct to wrong between two of its training passes so far."""
+    margin_N: Tensor | None = None
+    """p of the label minus the largest other p, in [-1, 1], mean over the training passes so far; NaN without any."""
+    validation: Samples | None = None
+    """The validation split as the same model sees it; it has no history."""
+    entropy_N: Tensor | None = None
+    """Entropy of each sample's prediction the last time it was trained on, in nats; NaN when it never was."""
+    kept_N: Tensor | None = None
+    """Whether each sample is in the coreset so far: all are before the first selection."""
+    state: State = field(default_factory=dict)
+    """What this selector gave back with its last coreset; empty before its first."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,8 @@ class Coreset:
 
     index_M: Tensor
     weight_M: Tensor | None = None
+    state: State = field(default_factory=dict)
+    """What the selector is to be shown at its next selection: plain tensors, which a checkpoint keeps."""
 
 
 class Selector:
@@ -49,6 +65,15 @@ class Selector:
     summary: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()
     exact_size: ClassVar[bool] = True
+    """Whether it returns as many samples as it is asked for."""
+    online: ClassVar[bool] = False
+    """Whether it chooses in every epoch after the warm-up, which is 0 where left open, and not in every R-th."""
+    tensors_per_sample: ClassVar[int] = 0
+    """How many float32 numbers per sample its state holds."""
+    cost: ClassVar[str] = "no pass"
+    """In a line, what one selection computes."""
+    when: ClassVar[str] = "in every R-th epoch after the warm-up"
+    """In a line, when it chooses anew."""
 
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         """Choose ``size`` of the N samples.
@@ -56,3 +81,11 @@ class Selector:
         ``progress`` is t / T at the selection epoch t, in (0, 1]. ``rng`` is a CPU generator of this epoch's own.
         """
         raise NotImplementedError
+
+    def share(self, ratio: float, progress: float) -> float:
+        """The share of the samples that is asked of it at ``progress``, where alpha is ``ratio``; both in (0, 1]."""
+        return ratio
+
+    def foretold(self, ratio: float, progress: float) -> float:
+        """About the share that it then returns; another one only where the size is not exact."""
+        return self.share(ratio, progress)

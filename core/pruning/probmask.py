@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.plugin import Fraction, Positive, Ratio, plugin
+from core.projection import project
 from core.pruning.allocation import keep_top
-from core.pruning.projection import project
 from core.pruning.pruner import Pruner
 from core.pruning.schedule import cosine, cubic, density_at, temperature
 from core.rounding import count

@@ -138,6 +138,8 @@ class Pruner:
     """True when training runs through ``forward_weights``: stored weights stay dense, the mask acts in evaluation."""
     cost: ClassVar[str] = "nothing beside the training steps"
     """In a line, what it computes or holds beside the training steps."""
+    needs: ClassVar[frozenset[Literal["validation"]]] = frozenset()
+    """Data beside the training set that it looks at; cells without them are refused."""
     when: ClassVar[str] = ""
     """In a line, when it acts."""
     tensors_per_weight: ClassVar[int] = 0

@@ -233,6 +233,16 @@ def test_switches_are_the_groups_and_completed_by_the_period() -> None:
     assert (event.kind, event.cause, event.epoch) == ("single_loss", "prune", 15)
 
 
+def test_a_switch_in_the_first_epoch_has_nothing_before_it() -> None:
+    """As of a selector that chooses from the first epoch on, with windows of R."""
+    switch = (AT == 1) | (AT % R == 0)
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.30)}, switch=switch)))
+    assert (event.kind, event.epoch) == ("critical_double_loss", 15)
+    stuck = only(collapse_events(*sweep({"joint": 0.1}, switch=switch, samples_removed=7)))
+    assert (stuck.epoch, stuck.never_launched) == (1, True)
+    assert json.loads(to_json([stuck]))[0]["before"] is None
+
+
 def test_noise_is_that_of_the_epochs_nearby() -> None:
     """Noise of one point early and a tenth of it late; a level shift at a switch adds nothing."""
     rng = np.random.default_rng(0)

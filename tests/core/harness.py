@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -162,7 +162,7 @@ def view_of(
 
 
 def samples(n: int = 60, num_classes: int = 4, seed: int = 0, empty: int | None = None) -> Samples:
-    """Random samples of every kind; class ``empty`` has none."""
+    """Random samples of every kind, and a validation split; class ``empty`` has none."""
     draw = torch.Generator().manual_seed(seed)
     labels_N = torch.randint(num_classes, (n,), generator=draw)
     if empty is not None:
@@ -176,7 +176,23 @@ def samples(n: int = 60, num_classes: int = 4, seed: int = 0, empty: int | None 
         loss_N=torch.rand(n, generator=draw),
         correct_N=correct_N,
         forgotten_N=torch.randint(4, (n,), generator=draw),
+        margin_N=2 * torch.rand(n, generator=draw) - 1,
+        validation=Samples(
+            labels_N=torch.randint(num_classes, (20,), generator=draw),
+            num_classes=num_classes,
+            logits_NC=torch.randn(20, num_classes, generator=draw),
+            features_ND=torch.randn(20, 5, generator=draw).relu(),
+        ),
+        entropy_N=torch.rand(n, generator=draw),
+        kept_N=torch.rand(n, generator=draw) < 0.5,
     )
+
+
+def each(given: Samples, change: Callable[[Tensor], Tensor]) -> Samples:
+    """The samples with ``change`` made to every tensor."""
+    made = {f.name: change(value) for f in fields(given) if isinstance(value := getattr(given, f.name), Tensor)}
+    within = None if given.validation is None else each(given.validation, change)
+    return replace(given, **made, validation=within)
 
 
 def digest(tensors: Iterable[Tensor]) -> str:

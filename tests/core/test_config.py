@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -48,12 +49,20 @@ def test_flatten_dots_the_keys() -> None:
         ({"pruner": "rigel"}, "does not match any of the expected tags"),
         ({"prune_rate": 0.5}, "needs a pruner"),
         ({"coreset_ratio": 0.5}, "needs a selector"),
+        (
+            {"coreset_ratio": 0.5, "selector": "glister", "data": {"name": "digits", "val_fraction": 0.0}},
+            "glister looks at the validation split, but data.val_fraction is 0; raise it or choose another selector",
+        ),
         ({"momentum": 0.0}, "nesterov: true needs a momentum"),
         ({"scope": "classifier", "fc_prune_rate": 0.5}, "under scope: all only"),
         ({"coreset_ratio": 0.1, "selector": "el2n", "select_every": 50}, "first selection would be in epoch 50"),
         (
             {"coreset_ratio": 0.1, "selector": "el2n", "select_every": 15, "schedule": "skip", "warmup_epochs": 30},
             r"select_every 15: the coreset phase would begin in epoch 31, after the last selection \(30\)",
+        ),
+        (
+            {"coreset_ratio": 0.1, "selector": "emp", "epochs": 5, "warmup_epochs": 5},
+            r"warmup_epochs 5: the first selection would be in epoch 6, after the last \(5\); lower it",
         ),
         (
             {"coreset_ratio": 0.5, "selector": "el2n", "select_every": 5, "pruner": "gmp", "prune_rate": 0.5},
@@ -64,6 +73,12 @@ def test_flatten_dots_the_keys() -> None:
 def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         CellConfig(**changes)
+
+
+def test_an_online_selector_leaves_a_pruner_that_starts_with_the_selection_its_control() -> None:
+    """An open warm-up is 0 for both, so both prune from the first epoch that R makes due."""
+    joint = CellConfig(coreset_ratio=0.5, selector="emp", select_every=5, pruner="gmp", prune_rate=0.5)
+    assert first_selection(canonical(joint)) == first_selection(canonical(replace(joint, coreset_ratio=1.0))) == 5
 
 
 @pytest.mark.parametrize(

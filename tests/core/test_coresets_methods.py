@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,9 +11,11 @@ from torch import Tensor
 from core.coresets.el2n import EL2N
 from core.coresets.forgetting import Forgetting
 from core.coresets.gradmatch import GradMatch
+from core.coresets.grand import GraNd
 from core.coresets.moderate import Moderate
 from core.coresets.random import Random
 from core.coresets.samples import Samples, Selector
+from core.coresets.uncertainty import Uncertainty
 from tests.core.harness import samples
 
 
@@ -41,6 +45,36 @@ def test_el2n_balanced_takes_each_classes_share() -> None:
     assert pick(EL2N(balanced=True), error_case(), 4) == [1, 2, 3, 5]
 
 
+def test_grand_weighs_the_error_by_the_feature() -> None:
+    # Errors .1 .4 .8 .5 .3 .9 as above, times |[h, 1]| = sqrt(10) 1 1 1 sqrt(5) 1: .32 .4 .8 .5 .67 .9.
+    given = error_case()
+    features_ND = torch.tensor([[3.0], [0], [0], [0], [2], [0]])
+    given = Samples(given.labels_N, 2, given.logits_NC, features_ND)
+    assert pick(GraNd(), given, 3) == [2, 4, 5]
+    assert pick(GraNd(balanced=True), given, 2) == [2, 5]
+
+
+def test_uncertainty_takes_the_most_uncertain() -> None:
+    # 1 - p_1:    .5    .6    .55   .1    .505
+    # entropies:  .69   1.08  1.07  .39   .76
+    # p_1 - p_2:  0     .05   .175  .85   .005
+    rows = [[0.5, 0.5, 0.0], [0.4, 0.35, 0.25], [0.45, 0.275, 0.275], [0.05, 0.9, 0.05], [0.49, 0.495, 0.015]]
+    given = Samples(torch.tensor([0, 0, 1, 1, 1]), 3, torch.tensor(rows).log())
+    assert [pick(Uncertainty(kind="least_confidence"), given, size) for size in (1, 3)] == [[1], [1, 2, 4]]
+    assert [pick(Uncertainty(kind="entropy"), given, size) for size in (1, 3)] == [[1], [1, 2, 4]]
+    assert [pick(Uncertainty(kind="entropy"), given, size) for size in (2, 4)] == [[1, 2], [0, 1, 2, 4]]
+    assert [pick(Uncertainty(kind="margin"), given, size) for size in (1, 2, 3)] == [[0], [0, 4], [0, 1, 4]]
+    # Shares of 2 in 5: .8 and 1.2, so one of each label.
+    assert pick(Uncertainty(kind="margin", balanced=True), given, 2) == [0, 4]
+
+
+@pytest.mark.parametrize("kind", ["least_confidence", "entropy", "margin"])
+def test_uncertainty_tells_confident_predictions_apart(kind: Literal["least_confidence", "entropy", "margin"]) -> None:
+    # The probabilities of all three round to 1.
+    given = Samples(torch.tensor([0, 0, 0]), 2, torch.tensor([[50.0, 0], [0, 30], [40, 0]]))
+    assert [pick(Uncertainty(kind=kind), given, size) for size in (1, 2)] == [[1], [1, 2]]
+
+
 def test_moderate_takes_the_middle_band() -> None:
     # Class 0: features 0 1 2 3 10, median 2, distances 2 1 0 1 8; by rank: 2 (0), 1 (1), 3 (1), 0 (2), 4 (8).
     # Class 1: features 0 4 5 20, median 4.5, distances 4.5 .5 .5 15.5; by rank: 6 (.5), 7 (.5), 5 (4.5), 8 (15.5).
@@ -64,6 +98,14 @@ def test_forgetting_takes_never_learnt_then_most_forgotten() -> None:
         forgotten_N=torch.tensor([0, 2, 0, 1, 3]),
     )
     assert [pick(Forgetting(), given, size) for size in (1, 2, 3, 4)] == [[0], [0, 4], [0, 1, 4], [0, 1, 3, 4]]
+
+
+def test_forgetting_balanced_takes_each_classes_share() -> None:
+    # Class 0 was never forgotten, class 1 always: without quotas the two samples would be of class 1.
+    label_N, forgotten_N = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 5, 4])
+    given = Samples(label_N, 2, correct_N=torch.ones(4).bool(), forgotten_N=forgotten_N)
+    assert pick(Forgetting(), given, 2) == [2, 3]
+    assert pick(Forgetting(balanced=True), given, 2) == [1, 2]
 
 
 def test_forgetting_breaks_ties_at_random_not_by_position() -> None:

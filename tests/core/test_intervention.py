@@ -146,3 +146,10 @@ def test_what_cannot_be_forked_is_one_sentence(cell: CellConfig, switch: int, sa
 def test_the_horizon_ends_with_the_run() -> None:
     cell = replace(JOINT, epochs=9, select_every=3)
     assert fork(cell, 6) == Fork(6, 8, 9)
+
+
+def test_an_online_selector_is_forked_where_R_makes_a_switch_due() -> None:  # noqa: N802
+    cell = replace(JOINT, selector="emp", warmup_epochs=1, select_every=3)
+    assert fork(cell, 2).last == 4
+    with pytest.raises(InterventionError, match="epoch 4 is no switch of the cell"):
+        fork(cell, 4)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from core.config import CellConfig
 from core.coresets import SELECTORS
 from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
-from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded
+from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded, SupportMeasured
 from core.flops import forward_flops
 from core.pruning import PRUNERS
 from core.state import dump, load
@@ -118,8 +119,14 @@ def test_trim_prunes_the_classifier_alone() -> None:
     assert list(run.masking.mask) == [run.network.classifier_weight]
 
 
-@pytest.mark.parametrize("pruner", [name for name in PRUNERS if name != "none"])
-@pytest.mark.parametrize("selector", [name for name in SELECTORS if name != "none"])
+def pairs() -> list[tuple[str, str]]:
+    """Every pruner and every selector, each with two others at least: they never meet but through the trainer."""
+    pruners, selectors = ([name for name in table if name != "none"] for table in (PRUNERS, SELECTORS))
+    most = max(len(pruners), len(selectors))
+    return sorted({(pruners[i % len(pruners)], selectors[(i + i // most) % len(selectors)]) for i in range(2 * most)})
+
+
+@pytest.mark.parametrize(("pruner", "selector"), pairs())
 def test_a_fork_after_any_epoch_is_bit_identical(pruner: str, selector: str) -> None:
     cell = replace(JOINT, pruner=pruner, selector=selector, augmentation="crop_flip")
     whole = trainer(cell)
@@ -200,6 +207,74 @@ def test_weighted_coreset_weights_the_loss() -> None:
     weight_B = run.weight_N[index_B]
     by_hand = (weight_B[0] * 1 + weight_B[1] * 3) / (weight_B[0] + weight_B[1])
     assert run._loss(loss_B, index_B, None).item() == pytest.approx(by_hand.item())
+
+
+def test_a_selector_is_shown_what_it_needs_and_it_is_charged() -> None:
+    run = trainer(JOINT)
+    list(run.events(until=2))
+    shown = run._samples(frozenset({"logits", "validation", "history"}))
+    assert shown.features_ND is None
+    assert shown.validation is not None
+    assert shown.validation.logits_NC is not None
+    torch.testing.assert_close(
+        shown.validation.logits_NC, run.network.logits(run.bundle.val.images, run.masking.evaluated())
+    )
+    assert shown.validation.labels_N.tolist() == run.bundle.val.labels.tolist()
+    assert shown.validation.margin_N is None
+    once = 2 * sum(layer.macs for layer in run.costs._layers)
+    assert run.costs.take().dense == (len(run.bundle.train) + len(run.bundle.val)) * once
+    assert shown.margin_N is not None
+    assert bool((shown.margin_N.abs() <= 1).all())
+    run._samples(frozenset({"history"}))
+    assert run.costs.take().dense == 0
+
+
+@pytest.mark.parametrize(("selector", "sizes"), [("emp", {36}), ("infobatch", set(range(36, 181)))])
+def test_an_online_selector_chooses_in_every_epoch(selector: str, sizes: set[int]) -> None:
+    run = Trainer(replace(JOINT, selector=selector), bundle(replace(JOINT, seed=0)), support_samples=20)
+    events = list(run.events())
+    selected = [e for e in events if isinstance(e, CoresetSelected)]
+    assert [e.epoch for e in selected] == list(range(3, 9))
+    assert {e.size for e in selected} <= sizes
+    assert all(e.removed and e.added for e in selected[1:-1])
+    assert [e.epoch for e in events if isinstance(e, SupportMeasured)] == [3, 4, 6, 8]
+    trained = [e.trained for e in epochs(events)]
+    assert trained[2:] == [e.size for e in selected]
+
+
+def test_infobatch_ends_with_all_samples_alike() -> None:
+    run = trainer(replace(JOINT, selector="infobatch"))
+    list(run.events(until=7))
+    assert run.weight_N is not None
+    assert epochs(run.events())[-1].trained == 180
+    assert run.weight_N is None
+
+
+def test_a_selector_is_shown_its_coreset_and_its_state() -> None:
+    run = trainer(replace(JOINT, selector="pbcs"))
+    list(run.events(until=3))
+    before = run._samples(frozenset({"coreset"}))
+    assert before.kept_N is not None
+    assert bool(before.kept_N.all())
+    assert before.state == {}
+    list(run.events(until=4))
+    after = run._samples(frozenset({"coreset"}))
+    assert after.kept_N is not None
+    assert after.kept_N.nonzero().flatten().tolist() == run.index_M.tolist()
+    again = trainer(run.cell)
+    again.restore(load(dump(run.state())))
+    assert torch.equal(again.selector_state["likely"], after.state["likely"])
+
+
+def test_what_training_notes_is_of_the_last_pass() -> None:
+    run = trainer(replace(JOINT, selector="emp"))
+    list(run.events(until=2))
+    first = run.history
+    list(run.events(until=3))
+    trained_N = torch.zeros(180, dtype=torch.bool).index_fill(0, run.index_M, value=True)
+    assert torch.equal(run.history.entropy_N[~trained_N], first.entropy_N[~trained_N])
+    assert bool((run.history.entropy_N != first.entropy_N)[trained_N].all())
+    assert 0 <= float(run.history.entropy_N.min()) <= float(run.history.entropy_N.max()) <= math.log(4) + 1e-6
 
 
 def test_preservation_is_weighted_by_lambda() -> None:

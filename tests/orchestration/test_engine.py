@@ -24,6 +24,8 @@ from tests.orchestration.grids import TINY, Recorder, dispatch, run, timeless, t
 FIELDS = [
     "axes.coreset_ratio=[1, 0.25, 0.4]",
     "axes.selector=[el2n, gradmatch, moderate, forgetting, random]",
+    "axes.selector=[infobatch, {name: infobatch, until: 0.5}, emp, {name: emp, memory: 3.0}, el2n]",
+    "axes.selector=[ted, {name: ted, until: 1.0}, pbcs, {name: pbcs, rounds: 2}]",
     "axes.preservation=[none, selective, complete]",
     "axes.preservation_weight=[0.1, 0.5]",
     "axes.warmup_epochs=[0, 1, 3]",

@@ -43,13 +43,18 @@ def test_the_row_is_json() -> None:
 def test_mask_changes_of_an_epoch_add_up() -> None:
     first = MaskChanged(4, 90, 5, 3, {"a": LayerChange(5, 3, 0.5)})
     second = MaskChanged(4, 95, 2, 2, {"a": LayerChange(1, 1, 0.4), "b": LayerChange(1, 1, 0.9)})
-    row = history_row([CoresetSelected(4, 30, 7, 6, 0.5, 0.1), first, second, ENDED])
+    row = history_row([CoresetSelected(4, 30, 7, 6, 0.5, 0.1, due=True), first, second, ENDED])
     assert (row["switch"], row["samples_removed"], row["samples_added"], row["noise_ratio"]) == (True, 7, 6, 0.5)
     assert (row["weights_removed"], row["weights_grown"]) == (7, 5)
     assert json.loads(row["layers"]) == {
         "a": {"removed": 6, "grown": 4, "density": 0.4},
         "b": {"removed": 1, "grown": 1, "density": 0.9},
     }
+
+
+def test_what_is_exchanged_between_switches_is_counted_and_is_no_switch() -> None:
+    row = history_row([CoresetSelected(4, 30, 7, 6, None, 0.1, due=False), ENDED])
+    assert (row["switch"], row["samples_removed"], row["samples_added"]) == (False, 7, 6)
 
 
 def test_time_is_recorded_once() -> None:

@@ -47,7 +47,7 @@ CELLS: st.SearchStrategy[Any] = st.builds(
         [rigl(), rigl(update_every={"per_interval": 5}), gmp(), gmp(start=0.4), gmp(start=0.0), PRUNERS["snip"]()]
     ),
     coreset_ratio=st.sampled_from([1.0, 0.5, 0.1]),
-    selector=st.sampled_from([el2n(), el2n(balanced=True), SELECTORS["random"]()]),
+    selector=st.sampled_from([el2n(), el2n(balanced=True), SELECTORS["random"](), SELECTORS["emp"]()]),
     preservation=st.sampled_from([make() for make in PRESERVERS.values()]),
     preservation_weight=st.sampled_from([0.0, 0.1]),
     seed=st.sampled_from([0, 1]),

@@ -22,7 +22,7 @@ from core.pruning import PRUNERS
 from core.pruning.pruner import Moment
 from core.pruning.schedule import PerInterval, is_due
 from core.trainer import Trainer, batches_of
-from sweeps.costs import cost, epochs_of, network, steps_in_epoch, updates_after_switch, updates_due
+from sweeps.costs import cost, epochs_of, network, steps_in_epoch, updates_after_switch, updates_due, work
 from sweeps.plan import make_plan
 from sweeps.spec import SpecError, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
@@ -76,6 +76,36 @@ def test_the_forecast_is_what_a_run_costs(pruner: object, change: dict[str, obje
     assert foretold.sparse == pytest.approx(ledger.sparse + ledger.selection, rel=tolerance)
     changes = {event.epoch for event in events if isinstance(event, MaskChanged) and event.epoch > 0}
     assert changes <= {t for t, epoch in enumerate(epochs, start=1) if epoch.updates}
+
+
+@pytest.mark.parametrize("selector", ["glister", "d2", "ccs", "random"])
+def test_what_a_selector_looks_at_is_foretold(selector: str) -> None:
+    """The training set, the validation split beside it, or neither."""
+    data = replace(SYNTHETIC, val_fraction=0.25)
+    cell = canonical(replace(SMALL, data=data, selector=selector, pruner="none", prune_rate=0.0))
+    ended = [event for event in Trainer(cell, load_bundle(data)).events() if isinstance(event, EpochEnded)]
+    facts = data.facts()
+    epochs = epochs_of(cell, facts.train_size)
+    foretold = cost(cell, facts, epochs)
+    assert foretold.dense == pytest.approx(sum(event.cost.dense for event in ended))
+    done = work(cell, facts, epochs).flop[-1]
+    assert done == pytest.approx(sum(event.cost.dense + event.cost.evaluation for event in ended))
+
+
+@pytest.mark.parametrize("selector", ["emp", "ted", "pbcs", {"name": "infobatch", "until": 0.6}])
+@pytest.mark.parametrize("schedule", ["printed", "skip"])
+def test_what_a_selector_that_follows_training_costs_is_foretold(selector: object, schedule: str) -> None:
+    cell = canonical(replace(SMALL, selector=selector, schedule=schedule, pruner="none", prune_rate=0.0, epochs=10))
+    run = Trainer(cell, load_bundle(cell.data), support_samples=20)
+    ended = [event for event in run.events() if isinstance(event, EpochEnded)]
+    facts = cell.data.facts()
+    epochs = epochs_of(cell, facts.train_size)
+    # How many losses lie below their mean is not known ahead.
+    tolerance = 1e-9 if cell.selector.exact_size else 0.25
+    assert [epoch.samples for epoch in epochs] == pytest.approx([event.trained for event in ended], rel=tolerance)
+    assert cost(cell, facts, epochs).dense == pytest.approx(sum(event.cost.dense for event in ended), rel=tolerance)
+    done, spent = work(cell, facts, epochs, 20), sum(event.cost.dense + event.cost.evaluation for event in ended)
+    assert done.flop[-1] == pytest.approx(spent, rel=max(tolerance, 0.01))
 
 
 @given(

@@ -1,7 +1,7 @@
 """Which epochs two cells share."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from core.config import CellConfig, canonical, first_selection
+from core.config import CellConfig, canonical, first_selection, selection_acts_from
 from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.data.load import load_bundle
@@ -86,6 +86,37 @@ def test_a_pruner_that_reads_the_interval_makes_it_act_from_the_start() -> None:
     assert shared(clock, replace(clock, coreset_ratio=1.0)) == 7
     assert shared(clock, replace(clock, warmup_epochs=5)) == 20
     assert shared(clock, replace(clock, warmup_epochs=10)) == 7
+
+
+ONLINE = [name for name, cls in SELECTORS.items() if cls.online]
+OTHER = {"until": 0.3, "memory": 0.4, "balanced": True, "draws": 3, "rounds": 7, "learning_rate": 0.4, "ridge": 0.5}
+"""Another value of every hyper-parameter of the selectors that follow training."""
+
+
+@pytest.mark.parametrize(("name", "first"), [*((name, 1) for name in ONLINE), ("ted", 4), ("pbcs", 4)])
+def test_every_field_of_a_selector_that_follows_training_parts_cells_when_it_first_selects(
+    name: str, first: int
+) -> None:
+    open_ = replace(JOINT, epochs=40, select_every=4, warmup_epochs=None if name in ONLINE else 3, selector=name)
+    for field in fields(open_.selector):
+        if field.name != "name":
+            assert shared(open_, replace(open_, selector={"name": name, field.name: OTHER[field.name]})) == first - 1
+    for change in ({"coreset_ratio": 0.2}, {"coreset_ratio": 1.0}, {"preservation": "complete"}, {"selector": el2n()}):
+        assert shared(open_, replace(open_, **change)) == first - 1
+
+
+def test_an_online_selector_shares_the_warm_up_it_is_given() -> None:
+    online = replace(JOINT, selector="emp")
+    assert shared(online, replace(online, selector="infobatch")) == 4
+    assert shared(online, JOINT) == 4
+    assert shared(online, replace(online, warmup_epochs=5)) == 4
+    assert shared(online, replace(online, coreset_ratio=1.0)) == 4
+    # Both lead to one first selection by K and R, by which gmp starts, and to others of the selector's own.
+    clock = replace(online, pruner=gmp(), warmup_epochs=4)
+    assert first_selection(clock) == first_selection(replace(clock, warmup_epochs=5))
+    assert shared(clock, replace(clock, warmup_epochs=5)) < 5
+    # R is when an online selector is looked at.
+    assert shared(online, replace(online, select_every=5)) == 4
 
 
 @pytest.mark.parametrize(("start", "epochs"), [(None, 7), (0.0, 0), (0.4, 8), (0.45, 9), (1.0, 19)])
@@ -184,7 +215,7 @@ def test_two_cells_part_at_the_first_field_that_differs_and_never_meet_again(a: 
 def test_nothing_before_the_first_selection_tells_coreset_sizes_apart(cell: CellConfig) -> None:
     assume(cell.coreset_ratio < 1 and cell.warmup_epochs is not None)
     other = replace(cell, coreset_ratio=0.05)
-    assert shared(cell, other) >= first_selection(cell) - 1
+    assert shared(cell, other) >= selection_acts_from(cell) - 1
 
 
 def state_after(cell: CellConfig, epoch: int) -> dict[str, torch.Tensor]:
@@ -200,6 +231,9 @@ def state_after(cell: CellConfig, epoch: int) -> dict[str, torch.Tensor]:
         ({}, {"coreset_ratio": 0.5}),
         ({}, {"coreset_ratio": 1.0}),
         ({}, {"selector": SELECTORS["forgetting"]()}),
+        ({}, {"selector": SELECTORS["emp"]()}),
+        ({"selector": SELECTORS["infobatch"]()}, {"selector": SELECTORS["ted"]()}),
+        ({"selector": SELECTORS["pbcs"]()}, {"selector": SELECTORS["pbcs"](rounds=1)}),
         ({}, {"preservation": "complete"}),
         ({}, {"schedule": "skip"}),
         ({}, {"warmup_epochs": 7}),

@@ -12,16 +12,21 @@ HALVINGS = 30
 """Leaves 1e-9 of the range: below the spacing of float32 numbers near 1."""
 
 
-def project(values: Sequence[Tensor], budget: float) -> list[Tensor]:
-    """The nearest point of {0 <= s <= 1, sum of all s <= budget}: clamp(values - shift), the shift by bisection."""
+def project(values: Sequence[Tensor], budget: float, *, spend_all: bool = False) -> list[Tensor]:
+    """The nearest point of {0 <= s <= 1, sum of all s <= budget}: clamp(values - shift), the shift by bisection.
+
+    ``spend_all``: with a sum equal to the budget, which is at most their number, up to the accuracy of the bisection.
+    """
     import torch
 
     def excess(shift: Tensor) -> Tensor:
         sums = [(value - shift).clamp(0, 1).sum(dtype=torch.float64) for value in values]
         return torch.stack(sums).sum() - budget
 
-    low = values[0].new_zeros(())
-    high = torch.stack([value.max() for value in values]).max().clamp(min=0)
+    low, high = values[0].new_zeros(()), torch.stack([value.max() for value in values]).max().clamp(min=0)
+    if spend_all:
+        # Down to where every value reaches 1.
+        low = (torch.stack([value.min() for value in values]).min() - 1).clamp(max=0)
     if excess(low) <= 0:
         return [value.clamp(0, 1) for value in values]
     # The upper end is returned: there the sum never exceeds the budget. No branch, so no wait for the device.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import brentq
 
-from core.pruning.projection import project
+from core.projection import project
 
 VALUES = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-2, 3))
 
@@ -39,4 +39,24 @@ def test_equals_the_exact_projection(values: np.ndarray, share: float) -> None:
     assert float(projected.sum()) <= budget + 1e-12
     assert float(projected.min()) >= 0
     assert float(projected.max()) <= 1
+    np.testing.assert_allclose(projected.numpy(), np.clip(values - shift, 0, 1), atol=1e-6)
+
+
+def test_all_of_the_budget_by_hand() -> None:
+    # Sum .2 + .4 + .9 = 1.5 falls short of 2.1: raised by .2 the last would pass 1, so it stays there, and .25 more on
+    # the other two makes .45 + .65 + 1 = 2.1.
+    (projected,) = project([torch.tensor([0.2, 0.4, 0.9])], 2.1, spend_all=True)
+    assert projected.tolist() == pytest.approx([0.45, 0.65, 1.0], abs=1e-6)
+
+
+@given(VALUES, st.floats(0, 1))
+def test_all_of_the_budget_equals_the_exact_projection(values: np.ndarray, share: float) -> None:
+    budget = share * len(values)
+
+    def excess(shift: float) -> float:
+        return float(np.clip(values - shift, 0, 1).sum() - budget)
+
+    shift = brentq(excess, min(values.min(), 0) - 1, max(values.max(), 0) + 1e-9)
+    (projected,) = project([torch.from_numpy(values)], budget, spend_all=True)
+    assert float(projected.sum()) == pytest.approx(budget, abs=1e-6)
     np.testing.assert_allclose(projected.numpy(), np.clip(values - shift, 0, 1), atol=1e-6)

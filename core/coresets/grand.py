@@ -1,0 +1,41 @@
+"""GraNd: the norm of the gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from typing_extensions import override
+
+from core.coresets.gradients import Gradients
+from core.coresets.ranking import highest, picked
+from core.coresets.samples import Coreset, Need, Samples, Selector
+from core.plugin import Flag, plugin
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@plugin
+class GraNd(Selector):
+    """The samples with the longest last-layer gradient (p - y) x [h, 1].
+
+    Our reading: of the one current model, where the original averages over several early ones.
+    """
+
+    name: Literal["grand"] = "grand"
+    balanced: Flag = False
+
+    summary: ClassVar[str] = "longest gradient of the last layer"
+    source: ClassVar[str] = "Paul et al. 2021, arXiv 2107.07075"
+    cost: ClassVar[str] = "a forward pass over the training set"
+    needs: ClassVar[frozenset[Need]] = frozenset({"logits", "features"})
+
+    @override
+    def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
+        norm_N = Gradients.of(samples).norms()
+
+        def choose(index: Tensor, quota: int) -> Tensor:
+            return highest(norm_N[index], quota)
+
+        return Coreset(picked(samples, size, choose, balanced=self.balanced))
