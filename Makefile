@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENV := .venv/.installed
 
-.PHONY: quickstart test fault-test check cluster-test bench bench-engine clean
+.PHONY: quickstart test fault-test check cluster-test bench clean
 
 $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -33,8 +33,8 @@ check: $(ENV)  ## lint, types, import layers
 bench: $(ENV)  ## trainer throughput against a bare PyTorch loop
 	$(BIN)/python tests/bench/throughput.py
 
-bench-engine: $(ENV)  ## sweeps against the script one would write without us, overhead, scale (more than an hour)
-	$(BIN)/python tests/bench/engine.py $(ARGS)
+bench-%: $(ENV)  ## bench-methods: selectors, seconds and memory; bench-engine: sweeps against a script without us (over an hour)
+	$(BIN)/python tests/bench/$*.py $(ARGS)
 
 clean:  ## remove the environment and caches; sweeps in outputs/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info

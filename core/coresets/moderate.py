@@ -56,9 +56,9 @@ def distance_to_centre(features_ND: Tensor, labels_N: Tensor, num_classes: int) 
 
 def median(features_ND: Tensor) -> Tensor:
     """The coordinate-wise median (D); the mean of the two middle values for an even number."""
-    n = len(features_ND)
-    ordered = features_ND.sort(dim=0).values
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    n, columns_DN = len(features_ND), features_ND.T.contiguous()
+    low, high = (columns_DN.kthvalue(place + 1).values for place in ((n - 1) // 2, n // 2))
+    return (low + high) / 2
 
 
 def middle(distance_N: Tensor, size: int) -> Tensor:
