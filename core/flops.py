@@ -7,15 +7,15 @@ computed here: a layer whose weights have density d costs d times its dense cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-
-_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(frozen=True)
@@ -119,65 +119,73 @@ def _density(layer: LayerMacs, density: Mapping[str, float] | None) -> float:
 def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[LayerMacs, ...]:
     """The layers' MACs in order of execution, by one forward pass of one image; the model is left as it was.
 
-    Raises ``ValueError`` for a layer with a weight matrix that it cannot count, rather than count it as free.
+    Raises ``ValueError`` for a layer with a weight matrix that it cannot count, rather than count it as free, and when
+    the model cannot take such an image.
     """
-    found: list[tuple[str | None, int]] = []
     was_training = {module: module.training for module in model.modules()}
-    handles = [handle for name, module in model.named_modules() for handle in _watch(model, name, module, found)]
+    counter = _Counter(model)
     image = torch.zeros((1, *image_shape), device=next(model.parameters()).device)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad():
+        # Fused attention hides its products; the plain one shows them.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             model.eval()(image)
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        shape, reason = " x ".join(map(str, image_shape)), " ".join(str(error).split())
+        way = "set data.image_size, or choose another model"
+        raise ValueError(f"the network cannot take images of {shape} ({reason}): {way}") from error
     finally:
-        for handle in handles:
-            handle.remove()
+        torch.backends.mha.set_fastpath_enabled(fast_path)
         for module, training in was_training.items():
             module.training = training
-    return tuple(LayerMacs(name, macs, first=place == 0) for place, (name, macs) in enumerate(found))
+    _check_all_counted(model, {name for name, _ in counter.found})
+    return tuple(LayerMacs(name, macs, first=place == 0) for place, (name, macs) in enumerate(counter.found))
 
 
-def _watch(
-    model: nn.Module, name: str, module: nn.Module, found: list[tuple[str | None, int]]
-) -> Iterable[RemovableHandle]:
-    """Hooks on one module that append (weight name, MACs) to ``found`` whenever it runs."""
-    prefix = f"{name}." if name else ""
-    if isinstance(module, nn.MultiheadAttention):
-        yield module.register_forward_pre_hook(_attention_hook(prefix, found), with_kwargs=True)
-    elif isinstance(module, _WEIGHTED):
-        if not _inside_attention(model, name):
-            yield module.register_forward_hook(_weighted_hook(prefix, found))
-    elif not any(module.children()) and any(p.ndim > 1 for p in module.parameters(recurse=False)):
-        kind = type(module).__name__
-        counted = "convolutions, linear layers and attention"
-        raise ValueError(f"cannot count the operations of {name or 'the model'} ({kind}): build it from {counted}")
+class _Counter(TorchDispatchMode):
+    """Collects (weight name, MACs) of every product that torch executes, by the formulas of its own counter.
+
+    It sees kernels, not modules: groups and depthwise convolutions come in the shape of the weight, a weight that a
+    parent applies without calling its layer is seen all the same, and a product of two activations has no weight.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.found: list[tuple[str | None, int]] = []
+        # Kernels are given views of a weight, transposed or cut; what they have in common is the memory.
+        self._names = {weight.untyped_storage().data_ptr(): name for name, weight in model.named_parameters()}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is None:
+            with self:
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
+        output = func(*args, **(kwargs or {}))
+        if formula is not None:
+            self._add(self._weight(args), formula(*args, **(kwargs or {}), out_val=output) // 2)
+        return output
+
+    def _weight(self, args: tuple[Any, ...]) -> str | None:
+        # A bias comes first in some kernels and last in others, but is no matrix.
+        tensors = (value for value in args if isinstance(value, Tensor) and value.ndim > 1)
+        return next((name for t in tensors if (name := self._names.get(t.untyped_storage().data_ptr()))), None)
+
+    def _add(self, name: str | None, macs: int) -> None:
+        """Uses of one weight in a row are one (projections of query, key and value)."""
+        if self.found and self.found[-1][0] == name:
+            macs += self.found.pop()[1]
+        self.found.append((name, macs))
 
 
-def _inside_attention(model: nn.Module, name: str) -> bool:
-    """Whether a layer is attention's output projection: applied without being called, counted with the attention."""
-    return isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
-
-
-def _weighted_hook(prefix: str, found: list[tuple[str | None, int]]) -> Callable[[nn.Module, Any, Tensor], None]:
-    def hook(module: nn.Module, _: Any, output: Tensor) -> None:
-        weight = module.get_parameter("weight")
-        # Every weight is used once per output position: pixels of a convolution, tokens of a linear layer.
-        found.append((f"{prefix}weight", weight.numel() * output.numel() // weight.shape[0]))
-
-    return hook
-
-
-def _attention_hook(
-    prefix: str, found: list[tuple[str | None, int]]
-) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
-    """From shapes alone: fused kernels hide the products, and which kernel runs depends on mode and version."""
-
-    def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        weight = module.get_parameter("in_proj_weight")
-        dim = weight.shape[1]
-        query, key = (*args, *(kwargs[name] for name in ("query", "key") if name in kwargs))[:2]
-        queries, keys = query.numel() // dim, key.numel() // dim
-        found.append((f"{prefix}in_proj_weight", (queries + 2 * keys) * dim * dim))
-        found.append((None, 2 * queries * keys * dim))
-        found.append((f"{prefix}out_proj.weight", queries * dim * dim))
-
-    return hook
+def _check_all_counted(model: nn.Module, counted: set[str | None]) -> None:
+    for name, module in model.named_modules():
+        matrices = [key for key, p in module.named_parameters(name, recurse=False) if p.ndim > 1]
+        if matrices and not any(module.children()) and counted.isdisjoint(matrices):
+            kind = type(module).__name__
+            known = "convolutions, linear layers and attention"
+            raise ValueError(f"cannot count the operations of {name or 'the model'} ({kind}): build it from {known}")

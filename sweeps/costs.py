@@ -158,10 +158,17 @@ def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -
         return None
     from core.pruning.scope import classifier, prunable
 
-    with torch.device("meta"):
-        module = model.build(image_shape, num_classes)
+    try:
+        with torch.device("meta"):
+            module = model.build(image_shape, num_classes)
+    except NotImplementedError:  # it reads tensors while it is built, as RegNet does to find its widths
+        with torch.random.fork_rng(devices=[]):
+            module = model.build(image_shape, num_classes)
     # One image through memory that nobody wrote is quicker than the meta device's forward, which loads a compiler.
     module = module.to_empty(device="cpu")
+    for table in module.buffers():
+        if not table.is_floating_point():
+            table.zero_()  # an index that nobody wrote may point anywhere
     shapes = {name: tuple(weight.shape) for name, weight in prunable(module).items()}
     parameters = sum(tensor.numel() for tensor in module.state_dict().values())
     return Network(measure(module, image_shape), parameters, shapes, classifier(module))

@@ -12,16 +12,14 @@ if TYPE_CHECKING:
 
 
 @plugin
-class VitSmall(Model):
+class _Vit(Model):
     """``depth`` encoder blocks of ``heads`` heads on square patches of ``patch`` pixels; ``mlp`` hidden units each."""
 
-    name: Literal["vit_small"] = "vit_small"
-    summary: ClassVar[str] = "small vision transformer on patches of 4 x 4 pixels, 1.8 M parameters"
     patch: Count = 4
     dim: Count = 192
-    depth: Count = 6
+    depth: Count
     heads: Count = 3
-    mlp: Count = 384
+    mlp: Count
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """Raises ``ValueError`` unless the images are squares that ``patch`` divides, and ``heads`` divides ``dim``."""
@@ -50,8 +48,28 @@ class VitSmall(Model):
         _, height, width = image_shape
         if height != width or height % self.patch:
             raise ValueError(
-                f"vit_small cuts squares into patches of {self.patch} pixels and cannot take {height} x {width}: "
+                f"{self.name} cuts squares into patches of {self.patch} pixels and cannot take {height} x {width}: "
                 "choose a patch that divides the side of square images"
             )
         if self.dim % self.heads:
-            raise ValueError(f"vit_small cannot split dim {self.dim} among {self.heads} heads: take a multiple of it")
+            raise ValueError(f"{self.name} cannot split dim {self.dim} among {self.heads} heads: take a multiple of it")
+
+
+@plugin
+class VitSmall(_Vit):
+    """6 blocks."""
+
+    name: Literal["vit_small"] = "vit_small"
+    summary: ClassVar[str] = "small vision transformer on patches of 4 x 4 pixels, 1.8 M parameters"
+    depth: Count = 6
+    mlp: Count = 384
+
+
+@plugin
+class VitTiny(_Vit):
+    """12 blocks: DeiT-Ti [Touvron et al. 2021, arXiv 2012.12877] without distillation, on smaller patches."""
+
+    name: Literal["vit_tiny"] = "vit_tiny"
+    summary: ClassVar[str] = "ViT-Ti with patches of 4 x 4 pixels, 12 blocks, 5.4 M parameters"
+    depth: Count = 12
+    mlp: Count = 768

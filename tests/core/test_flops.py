@@ -21,6 +21,8 @@ from core.flops import (
     training_flops,
 )
 from core.models import MODELS
+from core.pruning.scope import classifier, prunable
+from sweeps.costs import network
 
 LAYERS = (LayerMacs("a", 10, first=True), LayerMacs(None, 3), LayerMacs("b", 100))
 
@@ -34,13 +36,51 @@ def counted(network: nn.Module, shape: tuple[int, int, int], *, backward: bool) 
     return counter.get_total_flops() // (2 if backward else 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+OWN = [name for name in MODELS if name != "torchvision"]
+ARCHITECTURES = {
+    "mobilenet_v3_small": 32,
+    "shufflenet_v2_x0_5": 32,
+    "regnet_y_400mf": 32,
+    "resnext50_32x4d": 32,
+    "densenet121": 32,
+    "googlenet": 32,
+    "vit_b_32": 64,
+    "swin_t": 64,
+}
+"""One of every way in which torchvision builds a classifier, and the side of an image that it takes."""
+
+
+@pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16)])
 def test_agrees_with_torchs_counter(name: str, shape: tuple[int, int, int]) -> None:
     network = MODELS[name]().build(shape, 10)
     layers = measure(network, shape)
     assert forward_flops(layers) == counted(network.eval(), shape, backward=False)
     assert training_flops(layers, 1).dense == counted(network.train(), shape, backward=True)
+
+
+@pytest.mark.parametrize(("architecture", "side"), ARCHITECTURES.items())
+def test_torchvisions_classifiers(architecture: str, side: int) -> None:
+    """Forward alone: torch's own count of a grouped convolution's backward pass is wrong.
+
+    Every weight is used, the classifier last, wherever the layer is applied (Swin applies them without calling them).
+    """
+    net = network(MODELS["torchvision"](architecture=architecture), (3, side, side), 7)
+    built = MODELS["torchvision"](architecture=architecture).build((3, side, side), 7)
+    assert net is not None
+    assert forward_flops(net.layers) == counted(built.eval(), (3, side, side), backward=False)
+    assert {layer.name for layer in net.layers} - {None} == set(prunable(built))
+    assert net.layers[-1].name == classifier(built) == net.classifier
+
+
+def test_depthwise_backward_is_two_forward_passes_not_torchs_count() -> None:
+    """A depthwise 3x3 convolution of 32 channels on 8 x 8 pixels has 8 * 8 * 32 * 9 MACs in each of three products."""
+    depthwise = nn.Sequential(nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 3, padding=1, groups=32))
+    first, second = measure(depthwise, (3, 8, 8))
+    assert second.macs == 8 * 8 * 32 * 9
+    assert training_flops([second], 1).dense == 2 * 3 * second.macs
+    ours = training_flops([first, second], 1).dense
+    assert counted(depthwise, (3, 8, 8), backward=True) > 5 * ours
 
 
 def test_resnet18_check_values() -> None:
@@ -52,7 +92,7 @@ def test_resnet18_check_values() -> None:
     assert training_flops(layers, 5_000).dense == pytest.approx(0.1 * training_flops(layers, 50_000).dense)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN)
 def test_names_are_weights_of_the_model(name: str) -> None:
     network = MODELS[name]().build((1, 8, 8), 4)
     layers, weights = measure(network, (1, 8, 8)), dict(network.named_parameters())
@@ -109,11 +149,40 @@ def test_attention_counted_by_hand(batch_first: bool, training: bool) -> None:
     }
 
 
+def test_transposed_and_applied_layers_counted_by_hand() -> None:
+    """2 x 2 pixels each spread over 3 x 3 in 5 channels; then a layer whose weight its parent applies, cut in two."""
+
+    class Applied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 6)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pixels = images.flatten(2).mT
+            upper, lower = self.layer.weight.chunk(2)
+            return pixels @ upper.T + nn.functional.linear(pixels, lower)
+
+    network = nn.Sequential(nn.ConvTranspose2d(4, 5, 3), Applied())
+    found = [(layer.name, layer.macs) for layer in measure(network, (4, 2, 2))]
+    assert found == [("0.weight", 4 * 4 * 5 * 9), ("1.layer.weight", 16 * 5 * 6)]
+
+
 def test_a_layer_that_cannot_be_counted_is_refused() -> None:
-    network = nn.Sequential(nn.ConvTranspose2d(1, 2, 2))
-    with pytest.raises(ValueError, match=r"operations of 0 \(ConvTranspose2d\)"):
+    class Two(nn.Bilinear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(images[:, 0], images[:, 0])
+
+    with pytest.raises(ValueError, match=r"operations of 0 \(Two\)"):
+        measure(nn.Sequential(Two(4, 4, 2)), (1, 4, 4))
+
+
+def test_images_that_do_not_fit_are_refused_and_the_model_is_left_in_training() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(2, 2)).train()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with pytest.raises(ValueError, match=r"cannot take images of 1 x 4 x 4 \(.*\): set data\.image_size"):
         measure(network, (1, 4, 4))
-    assert not network[0]._forward_hooks
+    assert network.training
+    assert torch.backends.mha.get_fastpath_enabled() == fast_path
 
 
 def test_training_terms_by_hand() -> None:
