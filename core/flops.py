@@ -143,7 +143,7 @@ def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[LayerM
     return tuple(LayerMacs(name, macs, first=place == 0) for place, (name, macs) in enumerate(counter.found))
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Collects (weight name, MACs) of every product that torch executes, by the formulas of its own counter.
 
     It sees kernels, not modules: groups and depthwise convolutions come in the shape of the weight, a weight that a
@@ -151,7 +151,7 @@ class _Counter(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[tuple[str | None, int]] = []
         # Kernels are given views of a weight, transposed or cut; what they have in common is the memory.
         self._names = {weight.untyped_storage().data_ptr(): name for name, weight in model.named_parameters()}

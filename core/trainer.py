@@ -73,9 +73,7 @@ class Step:
     """What one batch's forward and backward pass left behind, still on the device."""
 
     loss_B: Tensor
-    correct_B: Tensor
-    margin_B: Tensor
-    entropy_B: Tensor
+    logits_BC: Tensor
     penalty: Tensor | None
 
 
@@ -267,14 +265,7 @@ class Trainer:
         penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self._loss(loss_B, index_B, penalty))
-        seen = logits.detach()
-        return Step(
-            loss_B=loss_B.detach(),
-            correct_B=seen.argmax(1) == labels,
-            margin_B=margin(seen, labels),
-            entropy_B=entropy(seen),
-            penalty=None if penalty is None else penalty.detach(),
-        )
+        return Step(loss_B.detach(), logits.detach(), None if penalty is None else penalty.detach())
 
     def _loss(self, loss_B: Tensor, index_B: Tensor, penalty: Tensor | None) -> Tensor:
         if self.weight_N is None:
@@ -331,14 +322,10 @@ class Trainer:
         return buffer
 
     def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
-        loss_M = torch.cat([step.loss_B for step in steps])
-        self.history = self.history.after(
-            order_M,
-            loss_M,
-            torch.cat([step.correct_B for step in steps]),
-            torch.cat([step.margin_B for step in steps]),
-            torch.cat([step.entropy_B for step in steps]),
-        )
+        loss_M, logits_MC = torch.cat([s.loss_B for s in steps]), torch.cat([s.logits_BC for s in steps])
+        labels_M = self.bundle.train.labels[order_M]
+        correct_M = logits_MC.argmax(1) == labels_M
+        self.history = self.history.after(order_M, loss_M, correct_M, margin(logits_MC, labels_M), entropy(logits_MC))
         penalties = [step.penalty for step in steps if step.penalty is not None]
         return Pass(
             trained=len(order_M),
