@@ -28,7 +28,7 @@ def project(values: Sequence[Tensor], budget: float, *, spend_all: bool = False)
         # Down to where every value reaches 1.
         low = (torch.stack([value.min() for value in values]).min() - 1).clamp(max=0)
     if excess(low) <= 0:
-        return [value.clamp(0, 1) for value in values]
+        return [(value - low).clamp(0, 1) for value in values]
     # The upper end is returned: there the sum never exceeds the budget. No branch, so no wait for the device.
     for _ in range(HALVINGS):
         middle = (low + high) / 2

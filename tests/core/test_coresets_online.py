@@ -192,6 +192,10 @@ def test_pbcs_goes_on_from_its_state_and_keeps_to_the_budget() -> None:
         assert 0 <= float(likely_N.min()) <= float(likely_N.max()) <= 1
 
 
+def test_pbcs_of_all_samples_is_certain_of_all() -> None:
+    assert chosen(PBCS(rounds=1), samples(), 60).state["likely"].tolist() == [1.0] * 60
+
+
 @pytest.mark.parametrize("size", [8, 20])
 def test_pbcs_learns_what_a_last_layer_needs(size: int) -> None:
     """Its coresets give a lower loss on all samples than random ones do, by far more than chance."""
