@@ -176,5 +176,6 @@ def _place(rate: float, alpha: float, lo: float, hi: float) -> str:
     if np.isnan(alpha):
         return f"unknown at p {rate:g}"
     words = {0.0: "below the grid", 1.0: "above the grid"}
-    interval = "" if np.isnan(lo) else f" [{lo:.2g}, {hi:.2g}]"
+    # 0 and 1 stand for beyond the grid: an interval from one to the other says that any ratio may be it.
+    interval = "" if np.isnan(lo) or lo == hi else f" [{lo:.2g}, {hi:.2g}]"
     return f"{words.get(alpha, f'{alpha:.2g}')}{interval} at p {rate:g}"

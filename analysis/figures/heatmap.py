@@ -123,9 +123,9 @@ def _draw_panel(axes: Axes, panel: Panel, info: Heatmap) -> None:
 
 def _mark_collapse(axes: Axes, panel: Panel, i: int, j: int, face: object) -> None:
     """``k/n`` in the corner, and an outline where that is more than half."""
-    written = axes.text(
-        j + 0.95, i + 0.06, f"{panel.fallen[i, j]}/{panel.judged[i, j]}", ha="right", va="top", size=SMALL
-    )
+    said = f"{panel.fallen[i, j]}/{panel.judged[i, j]}"
+    # Above the frontier, which may cross the cell, and clear of the outline.
+    written = axes.text(j + 0.92, i + 0.09, said, ha="right", va="top", size=SMALL, zorder=5)
     written.set(color=_ink(face), path_effects=[patheffects.withStroke(linewidth=2.0, foreground=face)])
     if panel.collapsed[i, j]:
         frame = Rectangle((j + 0.04, i + 0.05), 0.92, 0.9, facecolor="none", edgecolor=OUTLINE, linewidth=1.8)
@@ -150,7 +150,8 @@ def _hatched(x: int, y: int, ink: str) -> Rectangle:
 def _write(axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool, halo: bool) -> None:
     text = cell_text(panel, i, j, diverging)
     ink = "#444444" if panel.state[i, j] == CONTROL else _ink(face)
-    written = axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", size=SMALL, color=ink, linespacing=1.1)
+    middle = i + (0.6 if panel.fallen[i, j] else 0.5)  # below what stands in the corner
+    written = axes.text(j + 0.5, middle, text, ha="center", va="center", size=SMALL, color=ink, linespacing=1.1)
     if halo:
         written.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=face)])
 
