@@ -178,7 +178,7 @@ def test_both_in_words() -> None:
     runs = table(collapsing(4, {0.9: 0.15, 0.95: 0.3}))
     first, line = sentences(collapse_grid(runs), frontier(runs))
     assert first.startswith("5 of 16 joint cells collapsed in more than half of their seeds, 5 of them established")
-    assert line.startswith("frontier of rigl x el2n, preservation none: alpha* below the grid [0, ")
+    assert line.startswith("frontier of rigl x el2n, preservation none: alpha* below the grid at p 0.5, ")
     assert line.endswith("at p 0.95 (n = 4)")
     alone = sentences(*(of(table([run(0.5, 0.2, 0, 0.5)])) for of in (collapse_grid, frontier)))
     assert alone[0].startswith("0 of 1 joint cells collapsed")
