@@ -18,12 +18,9 @@ Sizes are counts, times seconds, costs FLOP, accuracies in [0, 1], losses in nat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from core.flops import Ledger
-
-if TYPE_CHECKING:
-    from core.support import Support
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,28 @@ class CoresetSelected:
     seconds: float
     due: bool
     """Whether the switch stands out: it is the first, or R makes it due. Between them an online selector exchanges."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a switch did. A number is NaN where there is nothing to compare with: no removed weight, no such class."""
+
+    lost: float
+    """Lambda = max over the classes c of 1 - min(1, support of c in the coreset / its fair share), in [0, 1].
+
+    The support of c is the sum over its samples of the gradient's norm on the removed weights; the fair share is
+    alpha times that of the whole training set. So it is the share of a class's signal for reviving removed weights
+    that left with its samples.
+    """
+    lost_by_class: tuple[float, ...]
+    lost_random: float
+    """Lambda of a random coreset of the same size: what chance alone takes."""
+    shock: float
+    """Norm of the mean gradient on the live weights, of the coreset over that of the training set."""
+    class_imbalance: float
+    """Total variation between the class shares of the coreset and those of the training set, in [0, 1]."""
+    samples: int
+    """Samples whose gradients were taken."""
 
 
 @dataclass(frozen=True)

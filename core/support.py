@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from core.data.bundle import Split
+from core.events import Support
 from core.network import Network
 from core.rounding import count
 
@@ -23,28 +24,6 @@ ELEMENTS = 2**26
 CHUNK = 256
 NOTHING = 1e-8
 """A class whose gradients on the removed weights sum to less than this has no support to lose."""
-
-
-@dataclass(frozen=True)
-class Support:
-    """What a switch did. A number is NaN where there is nothing to compare with: no removed weight, no such class."""
-
-    lost: float
-    """Lambda = max over the classes c of 1 - min(1, support of c in the coreset / its fair share), in [0, 1].
-
-    The support of c is the sum over its samples of the gradient's norm on the removed weights; the fair share is
-    alpha times that of the whole training set. So it is the share of a class's signal for reviving removed weights
-    that left with its samples.
-    """
-    lost_by_class: tuple[float, ...]
-    lost_random: float
-    """Lambda of a random coreset of the same size: what chance alone takes."""
-    shock: float
-    """Norm of the mean gradient on the live weights, of the coreset over that of the training set."""
-    class_imbalance: float
-    """Total variation between the class shares of the coreset and those of the training set, in [0, 1]."""
-    samples: int
-    """Samples whose gradients were taken."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from core.events import CoresetSelected, EpochEnded, Event, LayerChange, MaskChanged, SupportMeasured
-from core.support import Support
+from core.events import CoresetSelected, EpochEnded, Event, LayerChange, MaskChanged, Support, SupportMeasured
 
 
 def history_row(events: Iterable[Event]) -> dict[str, Any]:
