@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from core.data.cifar import Cifar10, Cifar100
 from core.data.digits import Digits
-from core.data.image_folder import ImageFolder
+from core.data.image_folder import ImageFolder, TinyImageNet
 from core.data.parquet import Parquet
 from core.data.source import DataError, Facts, Source
 from core.data.synthetic import Synthetic
@@ -12,7 +12,7 @@ from core.plugin import choice, named
 
 __all__ = ["SOURCES", "DataError", "Facts", "Source", "SourceChoice"]
 
-SOURCES: dict[str, type[Source]] = named((Digits, Cifar10, Cifar100, ImageFolder, Parquet, Synthetic))
+SOURCES: dict[str, type[Source]] = named((Digits, Cifar10, Cifar100, TinyImageNet, ImageFolder, Parquet, Synthetic))
 
 if TYPE_CHECKING:
     SourceChoice: TypeAlias = Source

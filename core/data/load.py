@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.data.bundle import Bundle, Split
+from core.data.memory import check_fits
 from core.data.noise import flip_labels
 from core.data.source import DataError, RawImages, Source
 from core.data.split import draw_part
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 def load_bundle(source: Source, device: str | torch.device = "cpu") -> Bundle:
     """Everything that a run reads of its data set, on ``device``. A function of the source's fields and files alone.
 
-    Raises ``DataError`` when the files are missing, damaged or too few for what is asked.
+    Raises ``DataError`` when the files are missing, damaged or too few for what is asked, or too much for the memory.
     """
     raw = source.load()
     _check_labels(raw, source.name)
     num_classes = len(raw.class_names)
+    kept = len(raw.train_labels) if source.subset is None else source.subset
+    check_fits(kept + len(raw.test_labels), raw.test_images[np.array([0])].nbytes, source.name)
     train, val = _train_and_val(source, raw)
     test = Split(_decode(raw.test_images, np.arange(len(raw.test_labels))), torch.from_numpy(raw.test_labels))
     _check_images((train, val, test), source.name)
@@ -66,9 +69,9 @@ def _train_and_val(source: Source, raw: RawImages) -> tuple[Split, Split]:
     kept = torch.arange(len(labels_N))
     if source.subset is not None:
         kept, _ = draw_part(labels_N, source.subset, source.split_seed, "subset")
-    images, labels = _decode(raw.train_images, kept.numpy()), labels_N[kept]
-    val, train = draw_part(labels, facts.val_size, source.split_seed, "val")
-    return Split(images[train], labels[train]), Split(images[val], labels[val])
+    parts = reversed(draw_part(labels_N[kept], facts.val_size, source.split_seed, "val"))
+    train, val = (Split(_decode(raw.train_images, kept[part].numpy()), labels_N[kept[part]]) for part in parts)
+    return train, val
 
 
 def _decode(images: Images, rows: Labels) -> Tensor:

@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core.data import SOURCES, DataError, Source
+from core.data import SOURCES, DataError, Source, memory
 from core.data.load import load_bundle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -69,6 +69,22 @@ def image_folder(root: Path, test: str = "test") -> Source:
     return SOURCES["image_folder"](root=str(root), image_size=8)
 
 
+def tiny_imagenet(root: Path) -> Source:
+    """The published layout; one image in ten is gray, as there."""
+    lines = []
+    for i, label in enumerate(LABELS["train"]):
+        path = root / "train" / f"n{label:08d}" / "images" / f"n{label:08d}_{i}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(i, "RGB" if i % 10 else "L", 64).save(path)
+        (path.parent.parent / f"n{label:08d}_boxes.txt").write_text("no image\n")
+    (root / "val" / "images").mkdir(parents=True)
+    for i, label in enumerate(LABELS["test"]):
+        picture(i, side=64).save(root / "val" / "images" / f"val_{i}.JPEG")
+        lines.append(f"val_{i}.JPEG\tn{label:08d}\t0\t0\t62\t62")
+    (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    return SOURCES["tiny_imagenet"](root=str(root))
+
+
 def cifar(root: Path, name: str) -> Source:
     """A small set of batches in the on-disk form of the published archives."""
     cls: Any = SOURCES[name]
@@ -92,10 +108,11 @@ MAKE: dict[str, Callable[[Path], Source]] = {
     "synthetic": lambda _: SOURCES["synthetic"](samples=TRAIN, test_samples=TEST),
     "cifar10": lambda root: cifar(root, "cifar10"),
     "cifar100": lambda root: cifar(root, "cifar100"),
+    "tiny_imagenet": tiny_imagenet,
     "image_folder": image_folder,
     "parquet": parquet,
 }
-ON_DISK = ["cifar10", "cifar100", "image_folder", "parquet"]
+ON_DISK = ["cifar10", "cifar100", "tiny_imagenet", "image_folder", "parquet"]
 
 
 @pytest.fixture(params=list(SOURCES))
@@ -297,6 +314,64 @@ def test_image_folder_names_the_image_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "train" / "class_0" / "000.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"image 0 of .* cannot be decoded"):
         load_bundle(source)
+
+
+@pytest.mark.parametrize("make", [image_folder, tiny_imagenet])
+def test_some_classes_alone(make: Callable[[Path], Source], tmp_path: Path) -> None:
+    """Labels 1 and 2 of 4, a quarter of the samples each; the first two classes by number, 0 and 1."""
+    source = make(tmp_path)
+    whole = source.load()
+    names = whole.class_names
+    some = replace(source, classes=[names[2], names[1]])
+    assert some == replace(source, classes=(names[1], names[2], names[2]))
+    raw = some.load()
+    assert raw.class_names == (names[1], names[2])
+    assert (raw.train_labels.tolist(), sorted(raw.test_labels.tolist())) == ([0] * 10 + [1] * 10, [0] * 3 + [1] * 3)
+    wanted = np.flatnonzero(np.isin(whole.train_labels, [1, 2]))
+    assert np.array_equal(raw.train_images[np.arange(20)], whole.train_images[wanted])
+    assert replace(source, classes=2).load().class_names == names[:2]
+    assert (replace(source, classes=2).facts().train_size, replace(source, classes=2).facts().num_classes) == (18, 2)
+    for classes, message in ((5, "data.classes is 5, but .* has 4 classes"), (["cat"], "names cat, and .* no such")):
+        with pytest.raises(DataError, match=message):
+            replace(source, classes=classes).facts()
+
+
+def test_tiny_imagenets_annotations(tmp_path: Path) -> None:
+    source = tiny_imagenet(tmp_path)
+    assert source.load().test_labels.tolist() == LABELS["test"]
+    annotations = tmp_path / "val" / "val_annotations.txt"
+    annotations.write_text(annotations.read_text() + "val_9.JPEG\n")
+    with pytest.raises(DataError, match=r"line 13 of .* names no class"):
+        source.facts()
+    annotations.unlink()
+    with pytest.raises(DataError, match="no TinyImageNet at"):
+        source.facts()
+
+
+@pytest.mark.parametrize(("fields", "images"), [({}, 768), ({"subset": 100}, 356)])
+def test_what_does_not_fit_in_half_of_the_memory_is_one_sentence(
+    fields: dict[str, Any], images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """512 + 256 images of 64 bytes; a byte less than twice that is too little."""
+    source = SOURCES["synthetic"](**fields)
+    monkeypatch.setattr(memory, "memory", lambda: 2 * 64 * images)
+    load_bundle(source)
+    monkeypatch.setattr(memory, "memory", lambda: 2 * 64 * images - 1)
+    with pytest.raises(
+        DataError, match=rf"^{images} images of synthetic take .* GB .*: lower data\.image_size"
+    ) as error:
+        load_bundle(source)
+    assert "\n" not in str(error.value)
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "_LIMITS", (limit,))
+    for text, expected in ((None, whole), ("max\n", whole), ("1000\n", 1000), (f"{whole + 1}\n", whole)):
+        if text is not None:
+            limit.write_text(text)
+        assert memory.memory() == expected
 
 
 CIFAR = REPOSITORY.parent / "shared" / "data" / "cifar10"

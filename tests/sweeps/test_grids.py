@@ -12,16 +12,21 @@ from sweeps.plan import make_plan
 from sweeps.spec import SpecError, SweepSpec, load
 from tests.sweeps.grid import GRIDS
 
+SIZES = {
+    "cifar10-cpu": (10_000, 10, 32),
+    "paper-tinyimagenet-r101": (100_000, 200, 64),
+    "paper-imagenet-subset": (126_689, 100, 224),
+}
+"""Training images, classes and side of the grids whose data must be at hand."""
+
 
 def loaded(name: str) -> SweepSpec:
     """The grid, its data set not needed on this machine."""
-    needs_files = {
-        "cifar10-cpu": [
-            "data={name: synthetic, samples: 10000, test_samples: 10000, classes: 10, channels: 3, size: 32}"
-        ]
-    }
-    told = needs_files.get(name, ["data.download=true"] if name.startswith(("paper", "ablation")) else [])
-    return load(GRIDS / f"{name}.yaml", told)
+    if name in SIZES:
+        samples, classes, size = SIZES[name]
+        fields = f"samples: {samples}, test_samples: 10000, classes: {classes}, channels: 3, size: {size}"
+        return load(GRIDS / f"{name}.yaml", [f"data={{name: synthetic, val_fraction: 0, {fields}}}"])
+    return load(GRIDS / f"{name}.yaml", ["data.download=true"] if name.startswith(("paper", "ablation")) else [])
 
 
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -37,7 +42,7 @@ def test_every_grid_is_correct(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_as_shipped_a_grid_lacks_its_data_at_most(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    on_disk = "name: parquet" in path.read_text()
+    on_disk = path.stem in SIZES
     with nullcontext() if not on_disk else pytest.raises(SpecError, match=r"line [3-5]: .* --set data\.root=PATH"):
         load(path)
 
@@ -52,6 +57,8 @@ def test_as_shipped_a_grid_lacks_its_data_at_most(path: Path, tmp_path: Path, mo
         ("frontier", 240, 297),
         ("paper-table1-r18", 150, 220),
         ("paper-table1-r101", 150, 220),
+        ("paper-tinyimagenet-r101", 50, 90),
+        ("paper-imagenet-subset", 50, 90),
         ("paper-noise", 90, 100),
         ("ablation-fc", 125, 260),
     ],
@@ -103,6 +110,22 @@ def test_the_papers_settings(name: str) -> None:
         assert papers(config)[:6] == (300, 128, 0.05, 0.9, True, 5e-4)
         if joint(config):
             assert (config.select_every, first_selection(config), config.pruner.name) == (20, 20, "rigl")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "selector"),
+    [
+        ("paper-tinyimagenet-r101", (300, 256, 0.05, 0.9, True, 5e-4, 20), "moderate"),
+        ("paper-imagenet-subset", (90, 512, 0.05, 0.9, True, 5e-4, 5), "el2n"),
+    ],
+)
+def test_the_papers_settings_on_larger_images(name: str, expected: tuple[object, ...], selector: str) -> None:
+    cells = [cell.config for cell in expand(loaded(name)).cells if joint(cell.config)]
+    assert len(cells) == 50
+    for cell in cells:
+        assert papers(cell) == expected
+        methods = (cell.pruner.name, cell.selector.name, cell.preservation.name, cell.fc_prune_rate)
+        assert methods == ("rigl", selector, "complete", 0.9)
 
 
 def test_table_1_holds_cut_and_trim() -> None:
