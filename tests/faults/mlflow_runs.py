@@ -23,4 +23,4 @@ def assert_every_point_once(client: MlflowClient, sweep: Sweep) -> None:
         assert run.info.start_time <= run.info.end_time
         for metric, field in METRICS.items():
             points = [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, metric)]
-            assert points == [(row["epoch"], row[field]) for row in rows if row[field] is not None]
+            assert points == [(row["epoch"], row[field]) for row in rows if row.get(field) is not None]
