@@ -17,6 +17,8 @@ Ints = NDArray[np.int64]
 PRUNE, CORESET, DENSE = 0, 1, 2
 REFERENCES = ("prune_only", "coreset_only", "dense")
 COUNTS = ("samples_removed", "samples_added", "weights_removed", "weights_grown")
+SPLITS = {"val": "validation", "test": "test"}
+"""Which accuracy is judged, in words."""
 MEASURED = ("lost_support", "shock", "class_imbalance")
 _SHARED = {"prune_only": ["facet", "prune_rate"], "coreset_only": ["facet", "coreset_ratio"], "dense": ["facet"]}
 _WANTS = {"joint": (PRUNE, CORESET, DENSE), "prune_only": (DENSE,), "coreset_only": (DENSE,), "dense": ()}

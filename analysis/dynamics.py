@@ -9,11 +9,9 @@ from analysis import collapse, episodes, noise
 from analysis import switches as taken
 from analysis.charts import Charts
 from analysis.confirmations import Confirmation, with_verdicts
-from analysis.courses import courses
+from analysis.courses import SPLITS, courses
 from analysis.dips import Detection
 from analysis.events import Event
-
-SPLITS = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts import Chart, Charts, Line, Marks, plain
-from analysis.courses import REFERENCES, Courses
+from analysis.courses import REFERENCES, SPLITS, Courses
 from analysis.dips import Detection, expected_course
 from analysis.events import NAMES, Event
 
@@ -29,13 +29,13 @@ def gravest(events: Iterable[Event], most: int = MOST) -> tuple[Event, ...]:
 def trajectories(c: Courses, events: Iterable[Event], settings: Detection) -> Charts:
     """Accuracy over epochs around each of the gravest events; in per cent."""
     shown = gravest(events)
-    split = {"val": "validation", "test": "test"}[c.split]
+    split = SPLITS[c.split]
     caption = (
         f"Each panel is one run (n = 1), with its references of the same seed. Shaded: from the switch to the horizon "
         f"(2R epochs); vertical lines: switches. The expected course is the level before the switch and what the "
         f"references gained since; its band reaches down to the largest gap that is no event "
-        f"(3 points, or {settings.z:g} times the local noise). Judged, and the trough marked, is the "
-        f"running median of three epochs."
+        f"({100 * settings.min_drop:g} points, or {settings.z:g} times the local noise). Judged, and the trough "
+        f"marked, is the running median of three epochs."
     )
     charts = tuple(_trajectory(c, event, settings, split) for event in shown)
     return Charts("collapse_events", "The gravest collapse events, one run of each cell", caption, COLUMNS, charts)

@@ -86,7 +86,7 @@ def frontier(runs: pd.DataFrame) -> pd.DataFrame:
     The fit is that of ``analysis.logistic``. The interval is alpha_star's on a log scale: t quantile times the standard
     error of a bootstrap over seeds, widened to n - 1 degrees of freedom (of a plain mean it is the t-interval: at 3
     seeds percentiles could not cover), with half of the grid's step around alpha_star added in quadrature, since seeds
-    that agree know the place to one step only. [Our reading of "a bootstrap interval over seeds".]
+    that agree know the place to one step only.
     """
     found = indicators(runs)
     parts = [_of_facet(found, facet) for facet in found.cells["facet"].unique()]

@@ -5,8 +5,8 @@
 z and x are the logarithms of the share of samples and of weights that is kept, each scaled to [-1, 1] over the grid;
 e_p is an offset of every prune rate, so that the frontier follows the data where they leave a straight line, and the
 line where they are few. Separation is the rule at few seeds, where the likelihood alone has no maximum; the prior gives
-it one (a ridge). A larger coreset never makes a collapse likelier: b is 0 where the data say otherwise. [The notes ask
-for a ridge; the terms are ours: on digits a line, or a parabola, missed the majority of seeds by a step of the grid.]
+it one (a ridge). A larger coreset never makes a collapse likelier: b is 0 where the data say otherwise. [The terms
+are our choice: on digits a line, or a parabola, missed the majority of seeds by a step of the grid.]
 """
 
 from collections.abc import Sequence

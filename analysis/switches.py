@@ -57,7 +57,8 @@ def foretelling(found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in MEASURED:
         both = found[found[name].notna() & found["drop"].notna()] if name in found else found.head(0)
-        if both["cell_id"].nunique() < 3:
+        # What never varies has no rank: class imbalance where every coreset keeps the class shares.
+        if both["cell_id"].nunique() < 3 or both[[name, "drop"]].nunique().min() < 2:
             continue
         x, y = (both[column].rank().to_numpy(dtype=np.float64) for column in (name, "drop"))
         sums_RS = _sums(pd.factorize(both["cell_id"])[0], x - x.mean(), y - y.mean())

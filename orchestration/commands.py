@@ -112,10 +112,7 @@ def _find_frontier(search: Search, rounds: Rounds, slots: int, run_round: Run, c
     while (cells := search.ask(slots)) and not rounds.exhausted:
         rounds.run(cells, run_round)
         for candidate, verdict in search.settle():
-            told = "no verdict" if verdict is None else f"{'collapsed' if verdict.collapsed else 'whole'}, "
-            told += (
-                "" if verdict is None else f"{100 * verdict.bliss:+.1f} points from Bliss independence on validation"
-            )
+            told = "no verdict" if verdict is None else verdict.told()
             say(console, f"{label(search.cell(candidate.cell_id).config)}: {told}")
         if search.running:
             return  # interrupted, or the budget is used up

@@ -40,6 +40,11 @@ class Verdict:
     bliss: float
     collapsed: bool
 
+    def told(self) -> str:
+        """In words."""
+        fell = "collapsed" if self.collapsed else "whole"
+        return f"{fell}, {100 * self.bliss:+.1f} points from Bliss independence on validation"
+
 
 @dataclass(frozen=True)
 class Search:

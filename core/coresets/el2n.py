@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.inputs import error_of, present
-from core.coresets.ranking import highest, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, Fraction, plugin
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @plugin
@@ -36,8 +35,4 @@ class EL2N(Selector):
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         norm_N = error_of(present(samples.logits_NC, "logits"), samples.labels_N).norm(dim=1)
         score_N = norm_N if progress <= self.hard_until else -norm_N
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest(score_N[index], quota)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, score_N, size, balanced=self.balanced))

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.inputs import present
-from core.coresets.ranking import highest_at_random, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, NonNegative, plugin
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @plugin
@@ -43,8 +42,4 @@ class EMP(Selector):
 
         loss_N, entropy_N = present(samples.loss_N, "history"), present(samples.entropy_N, "history")
         score_N = (loss_N.double() + self.memory * entropy_N.double()).nan_to_num(torch.inf)
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest_at_random(score_N[index], quota, rng)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, score_N, size, balanced=self.balanced, ties=rng))

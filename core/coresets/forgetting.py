@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.difficulty import difficulty
-from core.coresets.ranking import highest_at_random, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, plugin
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @plugin
@@ -36,8 +35,4 @@ class Forgetting(Selector):
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         score_N = difficulty(samples, "forgetting")
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest_at_random(score_N[index], quota, rng)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, score_N, size, balanced=self.balanced, ties=rng))

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.gradients import Gradients
-from core.coresets.ranking import highest, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, plugin
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @plugin
@@ -34,8 +33,4 @@ class GraNd(Selector):
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         norm_N = Gradients.of(samples).norms()
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest(norm_N[index], quota)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, norm_N, size, balanced=self.balanced))

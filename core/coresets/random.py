@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
-from core.coresets.ranking import highest, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Samples, Selector
 from core.plugin import Flag, plugin
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @plugin
@@ -30,8 +29,4 @@ class Random(Selector):
 
         labels_N = samples.labels_N
         score_N = torch.rand(len(labels_N), generator=rng, dtype=torch.float64).to(labels_N.device)
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest(score_N[index], quota)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, score_N, size, balanced=self.balanced))

@@ -74,6 +74,18 @@ def picked(samples: Samples, size: int, choose: Callable[[Tensor, int], Tensor],
     return choose(torch.arange(len(labels_N), device=labels_N.device), size).sort().values
 
 
+def best(
+    samples: Samples, score_N: Tensor, size: int, *, balanced: bool, ties: torch.Generator | None = None
+) -> Tensor:
+    """The indices of the ``size`` highest scores, as ``picked``; of equal ones by index, or drawn from ``ties``."""
+
+    def choose(index: Tensor, quota: int) -> Tensor:
+        own = score_N[index]
+        return highest(own, quota) if ties is None else highest_at_random(own, quota, ties)
+
+    return picked(samples, size, choose, balanced=balanced)
+
+
 def _groups(group_N: Tensor, shares: Sequence[int]) -> Iterator[tuple[Tensor, int]]:
     for group, share in enumerate(shares):
         if share:

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.gradients import Gradients
 from core.coresets.inputs import present
-from core.coresets.ranking import highest, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, Ratio, plugin
 from core.pruning.schedule import cubic
@@ -46,11 +46,7 @@ class TED(Selector):
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         score_N = effect(Gradients.of(samples).double(), present(samples.kept_N, "coreset")).abs()
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest(score_N[index], quota)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, score_N, size, balanced=self.balanced))
 
 
 def effect(gradients: Gradients, kept_N: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 from typing_extensions import override
 
 from core.coresets.inputs import present
-from core.coresets.ranking import highest, picked
+from core.coresets.ranking import best
 from core.coresets.samples import Coreset, Need, Samples, Selector
 from core.plugin import Flag, plugin
 
@@ -37,11 +37,7 @@ class Uncertainty(Selector):
     @override
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         score_N = uncertainty(present(samples.logits_NC, "logits"), self.kind)
-
-        def choose(index: Tensor, quota: int) -> Tensor:
-            return highest(score_N[index], quota)
-
-        return Coreset(picked(samples, size, choose, balanced=self.balanced))
+        return Coreset(best(samples, score_N, size, balanced=self.balanced))
 
 
 def uncertainty(logits_NC: Tensor, kind: Kind) -> Tensor:

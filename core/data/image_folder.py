@@ -130,6 +130,11 @@ class TinyImageNet(Folders):
         bad = next((number for number, parts in enumerate(found, start=1) if len(parts) < 2), None)
         if bad is not None:
             raise DataError(f"line {bad} of {folder}/val_annotations.txt names no class: get the files again")
+        strange = {name for _, name in found} - set(class_names(Path(self.root) / "train"))
+        if strange:
+            raise DataError(
+                f"{folder}/val_annotations.txt names {min(strange)}, a class that train/ lacks: get the files again"
+            )
         return [(str(folder / "images" / file), label_of[name]) for file, name in found if name in label_of]
 
     def missing(self) -> DataError:

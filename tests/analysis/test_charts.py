@@ -1,5 +1,6 @@
 """Charts of courses: what they hold, worked by hand, and the artists drawn from them."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,14 @@ def test_foretelling_is_spearman_with_an_interval_over_runs() -> None:
     assert (found["n_switches"].tolist(), found["n_runs"].tolist()) == ([400] * 2, [80] * 2)
     assert found.loc["lost_support", "lo"] < 0 < found.loc["lost_support", "hi"]
     pd.testing.assert_frame_equal(switches.foretelling(made), switches.foretelling(made))
+
+
+def test_what_never_varies_foretells_nothing() -> None:
+    """Every coreset keeps the class shares: no rank, no number, no warning."""
+    made = pd.DataFrame({"cell_id": list("aabbcc"), "drop": [0.0, 0.1, 0.2, 0.0, 0.3, 0.1], "class_imbalance": 0.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert switches.foretelling(made).empty
 
 
 def test_intervals_draw_runs_and_not_switches() -> None:

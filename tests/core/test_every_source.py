@@ -340,7 +340,11 @@ def test_tiny_imagenets_annotations(tmp_path: Path) -> None:
     source = tiny_imagenet(tmp_path)
     assert source.load().test_labels.tolist() == LABELS["test"]
     annotations = tmp_path / "val" / "val_annotations.txt"
-    annotations.write_text(annotations.read_text() + "val_9.JPEG\n")
+    whole = annotations.read_text()
+    annotations.write_text(whole + "val_9.JPEG\tn00000099\t0\t0\t62\t62\n")
+    with pytest.raises(DataError, match="names n00000099, a class that train/ lacks"):
+        source.facts()
+    annotations.write_text(whole + "val_9.JPEG\n")
     with pytest.raises(DataError, match=r"line 13 of .* names no class"):
         source.facts()
     annotations.unlink()
