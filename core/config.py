@@ -41,7 +41,7 @@ class CellConfig:
     epochs: Epochs = 40
     """T."""
     batch_size: BatchSize = 64
-    """Samples of an optimizer step; the last batch of an epoch may be smaller."""
+    """Samples of an optimizer step at most: the batches of an epoch are equal in size but for one sample."""
     lr: Positive = 0.05
     """Learning rate of SGD in the first epoch; it falls by a cosine to 0 after T epochs."""
     momentum: Momentum = 0.9

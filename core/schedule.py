@@ -15,6 +15,11 @@ def learning_rate(cell: CellConfig, epoch: int) -> float:
     return 0.5 * cell.lr * (1 + math.cos(math.pi * (epoch - 1) / cell.epochs))
 
 
+def batches_in(samples: int, batch_size: int) -> int:
+    """How many batches of ``batch_size`` at most an epoch has: as few as can be, none of a single sample."""
+    return max(min(samples, 1), min(math.ceil(samples / batch_size), samples // 2))
+
+
 def phase(cell: CellConfig, epoch: int) -> Phase:
     """On what the epoch trains: all data, nothing (the gap of the ``skip`` schedule), or the coreset."""
     if epoch >= coreset_starts(cell):

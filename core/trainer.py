@@ -53,7 +53,7 @@ from core.rounding import count
 from core.state import RunState, StateError, take, under
 from core.support import measure
 
-SEMANTICS_VERSION = 3
+SEMANTICS_VERSION = 4
 """Raised whenever the same configuration trains differently; part of the cache key."""
 
 
@@ -408,11 +408,12 @@ class Trainer:
 
 
 def batches_of(order_M: Tensor, size: int) -> list[Tensor]:
-    """Split into batches of ``size``; the last one is kept, a last one of a single sample joins the one before."""
-    batches = list(torch.split(order_M, size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
+    """As few batches of ``size`` at most as hold all samples, equal in size but for one sample.
+
+    A remainder of two or three samples as a batch of its own would break training down under batch norm, whatever is
+    pruned and selected. No batch holds a single sample while there are two.
+    """
+    return list(torch.tensor_split(order_M, schedule.batches_in(len(order_M), size)))
 
 
 def _sgd(cell: CellConfig, module: nn.Module) -> torch.optim.SGD:

@@ -17,7 +17,7 @@ from core.pruning.pruner import CALIBRATION, Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
 from core.pruning.scope import groups
 from core.rounding import count
-from core.schedule import due_at, phase, selects, switches, switches_at
+from core.schedule import batches_in, due_at, phase, selects, switches, switches_at
 from sweeps.sharing import Work
 
 if TYPE_CHECKING:
@@ -70,18 +70,13 @@ def epochs_of(cell: CellConfig, train_size: int) -> tuple[Epoch, ...]:
         if switches_at(cell, t):
             sizes["coreset"] = count(cell.selector.foretold(cell.coreset_ratio, t / cell.epochs), train_size)
         samples = sizes[phase(cell, t)]
-        steps = steps_in_epoch(samples, cell.batch_size)
+        steps = batches_in(samples, cell.batch_size)
         updates = _updates(cell, t, step, steps)
         before, due = due, _position(cell, t) if updates else due
         # A method that learns through the forward pass renews its mask at the end of an epoch.
         epochs.append(Epoch(samples, steps, updates, before if cell.pruner.learns_forward else due))
         step += steps
     return tuple(epochs)
-
-
-def steps_in_epoch(samples: int, batch_size: int) -> int:
-    """Batches of an epoch: the last one is kept, a last one of a single sample joins the one before."""
-    return max(min(samples, 1), math.ceil(samples / batch_size) - (samples % batch_size == 1))
 
 
 def updates_after_switch(cell: CellConfig, epochs: Sequence[Epoch]) -> int | None:

@@ -321,9 +321,9 @@ def test_dense_gradients_are_charged_whenever_an_update_is_due_even_if_it_change
     events = list(run.events(until=1))
     assert [event.epoch for event in events if isinstance(event, MaskChanged)] == [0]
     cost = epochs(events)[0].cost
-    # 180 samples in steps of 5 x 32 + 20, of which the third and the fifth, of 32 each, are due.
+    # 180 samples in six steps of 30, of which the third and the fifth are due.
     sparse, dense = cost.forward / 180, forward_flops(run.costs._layers)
-    assert cost.grad_weight == pytest.approx(116 * sparse + 64 * dense)
+    assert cost.grad_weight == pytest.approx(120 * sparse + 60 * dense)
 
 
 @given(samples=st.integers(1, 70), size=st.integers(2, 16))
@@ -333,7 +333,9 @@ def test_batches_cover_the_order_and_none_holds_a_single_sample(samples: int, si
     batches = batches_of(order, size)
     assert torch.equal(torch.cat(batches), order)
     assert all(len(batch) > 1 for batch in batches) or samples == 1
-    assert all(len(batch) == size for batch in batches[:-1])
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= size or samples == 2 * len(batches) + 1
 
 
 def accuracy(run: Trainer, split: Split) -> float:
