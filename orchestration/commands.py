@@ -28,7 +28,7 @@ from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
 from orchestration.views import analyze, local_uri, planned, sweep_of
-from sweeps.cells import Cell, common, expand, label
+from sweeps.cells import Cell, common, expand, labels
 from sweeps.plan import Plan
 from sweeps.spec import load
 
@@ -109,11 +109,12 @@ def _search_of(sweep: Sweep) -> Search | None:
 
 def _find_frontier(search: Search, rounds: Rounds, slots: int, run_round: Run, console: Console) -> None:
     """Ask for as many joint cells as there are slots, run them with what controls they lack, tell, and again."""
+    names = labels(search.sweep.cells.cells)
     while (cells := search.ask(slots)) and not rounds.exhausted:
         rounds.run(cells, run_round)
         for candidate, verdict in search.settle():
             told = "no verdict" if verdict is None else verdict.told()
-            say(console, f"{label(search.cell(candidate.cell_id).config)}: {told}")
+            say(console, f"{names[candidate.cell_id]}: {told}")
         if search.running:
             return  # interrupted, or the budget is used up
 

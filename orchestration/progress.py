@@ -13,7 +13,7 @@ from rich.table import Table
 
 from orchestration.observer import Report
 from orchestration.speech import say
-from sweeps.cells import Cell, label
+from sweeps.cells import Cell, labels
 
 SHOWN = 8
 """Running cells listed by name."""
@@ -28,6 +28,7 @@ class Progress:
 
     def __init__(self, cells: Mapping[str, Cell], flop: float, already_done: int, console: Console) -> None:
         self._cells = cells
+        self._labels = labels(cells.values())
         self._flop = flop
         self._executed = 0.0
         self._already = already_done
@@ -77,13 +78,13 @@ class Progress:
         with self._lock:
             self.running.pop(cell_id, None)
             self.failures[cell_id] = reason
-        say(self._console, f"{cell_id} ({label(self._cells[cell_id].config)}): {reason}", "failed")
+        say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", "failed")
 
     def retried(self, cell_id: str, reason: str) -> None:
         """Another worker will go on with the cell."""
         with self._lock:
             self.running.pop(cell_id, None)
-        say(self._console, f"{cell_id} ({label(self._cells[cell_id].config)}): {reason}", "again")
+        say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", "again")
 
     def line(self) -> str:
         """One line: counts, time left, best cell."""
@@ -109,7 +110,7 @@ class Progress:
             return ""
         best = max(reports, key=_score)
         split = "test" if best.accuracy_val is None else "validation"
-        return f"{100 * _score(best):.2f} % on {split} ({label(self._cells[best.cell_id].config)})"
+        return f"{100 * _score(best):.2f} % on {split} ({self._labels[best.cell_id]})"
 
     def table(self) -> Table:
         """The live view."""
@@ -121,7 +122,7 @@ class Progress:
         for cell_id, report in running[:SHOWN]:
             cell = self._cells[cell_id]
             epoch = f"{report.epoch if report else 0}/{cell.config.epochs}"
-            table.add_row(label(cell.config), cell_id, epoch, f"{100 * _score(report):.1f} %" if report else "")
+            table.add_row(self._labels[cell_id], cell_id, epoch, f"{100 * _score(report):.1f} %" if report else "")
         return table
 
     def _say(self) -> None:

@@ -21,7 +21,7 @@ from orchestration.provenance import patch, provenance
 from orchestration.runner import rows_so_far
 from orchestration.sweep import Sweep
 from orchestration.tables import running_costs
-from sweeps.cells import Cell, label
+from sweeps.cells import Cell, labels
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,6 +92,7 @@ class Sink:
         self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.devices)}
         known = list(self._runs())
         keys = {cell_id: segments[-1].stage for cell_id, segments in sweep.chains.items()}
+        self._labels = labels(sweep.cells.cells)
         self._runs_by_cell: dict[str, str] = {}
         self._status: dict[str, str] = {}
         self._bare = {str(run.info.run_id) for run in known if not run.data.params}
@@ -203,7 +204,7 @@ class Sink:
         start = _milliseconds(rows)[0] - round(1000 * rows[0]["seconds"]) if rows else None
         key = self._sweep.chains[cell.cell_id][-1].stage  # other data, versions or threads: another run
         tags = {"cell_id": cell.cell_id, "stage_key": key, "mlflow.parentRunId": self._parent}
-        run_id = self._new_run(label(cell.config), tags, start)
+        run_id = self._new_run(self._labels[cell.cell_id], tags, start)
         self._runs_by_cell[cell.cell_id], self._status[cell.cell_id] = run_id, "RUNNING"
         self._logged[cell.cell_id] = 0
         return run_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,13 +120,30 @@ def difference(a: CellConfig, b: CellConfig) -> dict[str, tuple[Any, Any]]:
     return {field: (flat_a.get(field), flat_b.get(field)) for field in fields if flat_a.get(field) != flat_b.get(field)}
 
 
-def label(cell: CellConfig) -> str:
-    """A cell in a few words: what is pruned, what is kept, by which methods, with which seed."""
+def labels(cells: Collection[Cell]) -> dict[str, str]:
+    """By cell_id, each cell of a sweep in a few words: rates, methods, whatever else the sweep varies, and the seed."""
+    swept = frozenset(swept_fields(cell.config for cell in cells))
+    return {cell.cell_id: label(cell.config, swept) for cell in cells}
+
+
+def label(cell: CellConfig, told: Collection[str] | None = None) -> str:
+    """A cell in a few words, with its dotted fields ``told``; ``None``: what its methods have that is no default."""
+    flat = flatten(as_dict(cell, defaults=True))
+    if told is None:
+        told = [field for field in flatten(as_dict(cell)) if field.partition(".")[0] in _METHODS]
     parts = [f"p {cell.prune_rate:g}", f"α {cell.coreset_ratio:g}"]
-    parts += [_spelled(part) for part in (cell.pruner, cell.selector, cell.preservation) if part.name != "none"]
+    parts += [_spelled(slot, flat, told) for slot in _METHODS if applies(cell, slot) and flat[f"{slot}.name"] != "none"]
+    others = [field for field in flat if field in told and applies(cell, field)]
+    parts += [f"{field} {flat[field]}" for field in others if field.partition(".")[0] not in (*_METHODS, *_SAID)]
     return " ".join([*parts, f"seed {cell.seed}"])
 
 
-def _spelled(method: Any) -> str:
-    changed = [f"{key} {value}" for key, value in flatten(as_dict(method)).items() if key != "name"]
-    return f"{method.name} ({', '.join(changed)})" if changed else str(method.name)
+_METHODS = ("pruner", "selector", "preservation")
+_SAID = ("prune_rate", "coreset_ratio", "seed")
+
+
+def _spelled(slot: str, flat: Mapping[str, Any], told: Collection[str]) -> str:
+    name = flat[f"{slot}.name"]
+    settings = [field for field in flat if field in told and field.startswith(f"{slot}.") and field != f"{slot}.name"]
+    spelled = ", ".join(f"{field.partition('.')[2]} {flat[field]}" for field in settings)
+    return f"{name} ({spelled})" if spelled else str(name)

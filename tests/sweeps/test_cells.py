@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.config import CellConfig, canonical, cell_id
 from core.pruning import PRUNERS
-from sweeps.cells import applies, baselines, common, difference, expand, joint, swept_fields
+from sweeps.cells import applies, baselines, common, difference, expand, joint, label, labels, swept_fields
 from sweeps.spec import SweepSpec, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
@@ -143,3 +143,26 @@ def test_common_is_what_all_cells_say_where_it_acts() -> None:
     assert found["pruner.update_every"] == "per_interval: 5"
     assert found["select_every"] == 3
     assert not {"seed", "prune_rate", "coreset_ratio"} & set(found)
+
+
+def test_a_label_tells_what_varies_in_the_sweep_and_nothing_that_all_cells_share() -> None:
+    cells = expand(load(GRIDS / "quickstart.yaml")).cells
+    told = labels(cells)
+    joints = [cell for cell in cells if joint(cell.config) and cell.config.seed == 0]
+    at = {told[cell.cell_id] for cell in joints if (cell.config.prune_rate, cell.config.coreset_ratio) == (0.9, 0.1)}
+    assert at == {
+        f"p 0.9 α 0.1 rigl el2n (balanced {balanced}){preserved} seed 0"
+        for balanced in (False, True)
+        for preserved in ("", " complete")
+    }
+    assert len(set(told.values())) == len(cells)
+
+
+def test_a_label_tells_any_other_field_that_varies() -> None:
+    cells = [CellConfig(lr=lr) for lr in (0.05, 0.1)]
+    assert list(labels(expand(spec_of(cells)).cells).values()) == ["p 0 α 1 lr 0.05 seed 0", "p 0 α 1 lr 0.1 seed 0"]
+
+
+def test_a_label_without_a_sweep_tells_what_methods_have_that_is_no_default() -> None:
+    cell = CellConfig(prune_rate=0.5, coreset_ratio=0.1, pruner=rigl(), selector=el2n(balanced=True), lr=0.3, seed=4)
+    assert label(cell) == "p 0.5 α 0.1 rigl el2n (balanced True) seed 4"
