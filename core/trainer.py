@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core import flops, rng, schedule
+from core import macs, rng, schedule
 from core.config import CellConfig, as_dict, canonical, first_selection
 from core.coresets import SELECTORS
 from core.coresets.samples import Coreset, Samples
@@ -98,7 +98,7 @@ class Trainer:
         module = build(self.cell, bundle, self.device)
         self.network = Network(module, bundle)
         self.masking = Masking(self.cell, self.network.weights, self.network.classifier_weight)
-        self.costs = Meter(flops.measure(module, bundle.image_shape))
+        self.costs = Meter(macs.measure(module, bundle.image_shape))
         self.optimizer = _sgd(self.cell, module)
         self.history = History.empty(len(bundle.train), self.device)
         self.index_M = torch.arange(len(bundle.train), device=self.device)

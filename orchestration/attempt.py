@@ -5,30 +5,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from core.config import CellConfig
 from core.data.bundle import Bundle
+from orchestration.job import Job
 from orchestration.observer import Ending, Report
-from orchestration.runner import Progress, rows_so_far, run_cell
+from orchestration.past import rows_so_far
+from orchestration.runner import Progress, run_cell
 from orchestration.store import Store
-from sweeps.policy import EarlyStopping
-from sweeps.stages import Chain
-
-
-@dataclass(frozen=True)
-class Job:
-    """A cell and all that its training needs."""
-
-    cell_id: str
-    cell: CellConfig
-    chain: Chain
-    device: str
-    checkpoint_seconds: float
-    support_samples: int
-    rule: EarlyStopping | None
-    """When to give up; ``None`` for never."""
 
 
 def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, None]:

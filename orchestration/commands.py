@@ -15,6 +15,7 @@ from rich.console import Console
 
 from analysis.confirmations import FOLDER, Confirmation, from_record
 from orchestration import confirmation, keeping
+from orchestration.apart import apart
 from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import write_atomically
@@ -58,11 +59,10 @@ class Target:
 
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
-    spec = load(file, overrides)
-    with held(output / spec.name):
-        sweep = prepare(spec, output, store=target.store, sharing=target.sharing)
+    sweep, plan = _made_ready(file, overrides, output, target)
+    with held(sweep.folder):
         todo = sweep.to_do()
-        plan = _write_plan(sweep)
+        _write_plan(sweep, plan)
         _announce(sweep, todo, console)
         with _tracking(target.uri(sweep), sweep) as tracker:
             wanted = _run_cells(sweep, plan, todo, target, tracker, console)
@@ -70,6 +70,24 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
             if tracker is not None:
                 _close_tracking(tracker, headline, console)
     return _farewell(sweep, wanted, console)
+
+
+def _made_ready(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
+    """The sweep and the plan of what is to do. Where others train, this process does without torch."""
+    asked = file, tuple(overrides), output, target
+    if target.inline:
+        return _ready(*asked)
+    with apart(_ready, *asked) as answer:
+        from orchestration.launch import load_ray
+
+        load_ray(joining=target.address is not None)
+        return answer()
+
+
+def _ready(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
+    sweep = prepare(load(file, overrides), output, store=target.store, sharing=target.sharing)
+    plan = planned(sweep)
+    return (sweep if target.inline else sweep.packed()), plan
 
 
 def _run_cells(
@@ -159,13 +177,11 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
         say(console, f"MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.", "warning")
 
 
-def _write_plan(sweep: Sweep) -> Plan:
+def _write_plan(sweep: Sweep, plan: Plan) -> None:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
-    plan = planned(sweep)
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
     told = {"common": common(cell.config for cell in sweep.cells.cells), "environment": provenance(sweep.devices)}
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
-    return plan
 
 
 def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
@@ -211,7 +227,8 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
     spec = replace(spec, name=f"{spec.name}-{cells[0].cell_id}")  # the tables of a sweep of that name stay as they are
     with held(output / spec.name):
         sweep = prepare(spec, output)
-        plan = _write_plan(sweep)
+        plan = planned(sweep)
+        _write_plan(sweep, plan)
         if not sweep.to_do():
             say(console, f"cell {sweep.cells.cells[0].cell_id} is finished already")
         run_inline(Dispatch(sweep, plan, sweep.to_do(), EpochLines(console)))

@@ -9,21 +9,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from analysis.confirmations import FOLDER, arms_of, from_record, verdict_record
 from analysis.counterfactual import judge
 from analysis.events import FILE as EVENTS
 from core.config import CellConfig, as_dict, flatten
 from core.intervention import ARMS, Fork, InterventionError, fork
-from core.state import dump
-from orchestration.arms import Run, Work, before, runs
 from orchestration.errors import UsageError
 from orchestration.files import write_atomically
-from orchestration.runner import rows_so_far
+from orchestration.past import rows_so_far
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.stages import Chain
+
+if TYPE_CHECKING:
+    from orchestration.arms import Run, Work
 
 KIND, CENSORED = "critical_double_loss", "censored"
 
@@ -111,6 +112,8 @@ def confirm(sweep: Sweep, event: Event, seeds: int, workers: int = 1) -> Iterato
 
     Raises whatever training raises, ``StoreError``, and ``UsageError`` when the cell diverged before the switch.
     """
+    from orchestration.arms import runs
+
     path = sweep.folder / FOLDER / f"{event.name}.json"
     chain = sweep.chains[event.cell.cell_id]
     record = _read(path, event, chain)
@@ -131,6 +134,9 @@ def confirm(sweep: Sweep, event: Event, seeds: int, workers: int = 1) -> Iterato
 
 def _work(sweep: Sweep, event: Event) -> Work:
     """The state before the switch, and what else the arms need."""
+    from core.state import dump
+    from orchestration.arms import Work, before
+
     config = event.cell.config
     need, bundle = sweep.need(config), sweep.bundle(config)
     chain, at = sweep.chains[event.cell.cell_id], bundle.to(need.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 
 from orchestration import keeping
-from orchestration.attempt import attempt
 from orchestration.dispatch import Dispatch
 
 
@@ -24,6 +23,8 @@ def run_inline(dispatch: Dispatch) -> None:
 
 def _run(dispatch: Dispatch, cell_id: str) -> None:
     import torch
+
+    from orchestration.attempt import attempt
 
     sweep, cell = dispatch.sweep, dispatch.cells[cell_id]
     job = sweep.job(cell)

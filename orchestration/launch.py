@@ -57,7 +57,7 @@ def on_ray(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> Iterator
 
     Raises as ``run_on_ray``.
     """
-    set_environment(joining=address is not None)
+    load_ray(joining=address is not None)
     from orchestration.tuning import fit
 
     with _cluster(sweep, {sweep.need(cell.config) for cell in cells}, address) as slots:
@@ -67,6 +67,12 @@ def on_ray(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> Iterator
                 fit(dispatch, some, slots, folder)
 
         yield slots, run
+
+
+def load_ray(*, joining: bool) -> None:
+    """Import what takes seconds, in an environment that Ray reads at that moment."""
+    set_environment(joining=joining)
+    import orchestration.tuning  # noqa: F401
 
 
 def set_environment(*, joining: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestration.runner import rows_so_far
+from orchestration.past import rows_so_far
 from orchestration.sweep import Sweep
 from sweeps.plan import Plan
 from sweeps.sharing import Pace

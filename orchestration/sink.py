@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from analysis.events import FILE as EVENTS
 from core.config import as_dict, flatten
+from orchestration.past import rows_so_far
 from orchestration.provenance import patch, provenance
-from orchestration.runner import rows_so_far
 from orchestration.sweep import Sweep
 from orchestration.tables import running_costs
 from sweeps.cells import Cell, labels

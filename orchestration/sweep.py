@@ -6,15 +6,16 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core.config import CellConfig, as_dict, canonical_json
 from core.data.bundle import Bundle
-from orchestration.attempt import Job
 from orchestration.files import StoreError
-from orchestration.runner import finished_rows, rows_so_far
+from orchestration.job import Job
+from orchestration.packing import packed
+from orchestration.past import finished_rows, rows_so_far
 from orchestration.store import Store
 from sweeps.cells import Cell, Cells, expand
 from sweeps.policy import Need, stops
@@ -44,6 +45,10 @@ class Sweep:
     def bundle(self, cell: CellConfig) -> Bundle:
         """The data set of a cell."""
         return self.bundles[source_key(cell)]
+
+    def packed(self) -> Sweep:
+        """The sweep with its data as arrays: for processes that train nothing."""
+        return replace(self, bundles={key: packed(bundle) for key, bundle in self.bundles.items()})
 
     @property
     def devices(self) -> str:

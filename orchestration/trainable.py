@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ray import tune
 
-from core.data.bundle import Bundle, Split
-from orchestration.attempt import Job, attempt
+from core.data.bundle import Bundle
+from orchestration.job import Job
 from orchestration.observer import Report
+from orchestration.packing import unpacked
 from orchestration.store import Store
 from orchestration.watchdog import Watchdog
 
-T = TypeVar("T")
 MIN_STEP_SECONDS = 1.0
 """One result holds at least this much training: the driver takes some hundred results a second, from all workers."""
 
@@ -29,7 +28,7 @@ class Work:
     """By cell_id."""
     sources: Mapping[str, str]
     """The key of each cell's data set."""
-    bundles: Mapping[str, Any]
+    bundles: Mapping[str, Bundle]
     """Data sets as arrays (``packed``), which the workers of a node map instead of copying."""
     store: str
     epoch_timeout: float
@@ -83,6 +82,8 @@ class CellTrainable(tune.Trainable):
 
     def _train(self, job: Job) -> Generator[Report, None, None]:
         """Begins when ``step`` asks, so that an error in setting up is the cell's and not the worker's."""
+        from orchestration.attempt import attempt  # torch comes along, for workers alone
+
         yield from attempt(job, self._bundle(job), self._store)
 
     def _close(self) -> None:
@@ -99,31 +100,3 @@ class CellTrainable(tune.Trainable):
         if key not in self._bundles:
             self._bundles[key] = unpacked(self._work.bundles[key[0]]).to(job.device)
         return self._bundles[key]
-
-
-def packed(bundle: Bundle) -> Bundle:
-    """The bundle with arrays for tensors: Ray ships them once per node and maps them into every worker."""
-    return _converted(bundle, lambda tensor: tensor.cpu().contiguous().numpy())
-
-
-def unpacked(bundle: Bundle) -> Bundle:
-    """The inverse of ``packed``; the tensors share the arrays' memory, which nobody writes."""
-    import torch
-
-    def tensor(array: Any) -> Any:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(array)
-
-    return _converted(bundle, tensor)
-
-
-def _converted(value: T, convert: Callable[[Any], Any]) -> T:
-    changes: dict[str, Any] = {}
-    for item in fields(value):  # type: ignore[arg-type]
-        part = getattr(value, item.name)
-        if isinstance(part, Split):
-            changes[item.name] = _converted(part, convert)
-        elif hasattr(part, "shape"):
-            changes[item.name] = convert(part)
-    return replace(value, **changes)  # type: ignore[type-var]

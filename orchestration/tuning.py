@@ -12,9 +12,10 @@ from ray.tune.execution import class_cache
 
 from orchestration import keeping
 from orchestration.dispatch import Dispatch
+from orchestration.packing import packed
 from orchestration.searcher import ForestSearcher, OnBudget, Workers
 from orchestration.sweep import Sweep, source_key
-from orchestration.trainable import CellTrainable, Work, packed
+from orchestration.trainable import CellTrainable, Work
 from sweeps.cells import Cell
 
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from core.config import CellConfig, first_selection, prunes
 from core.data import Facts
+from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.models import Model
 from core.pruning.pruner import CALIBRATION, Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
@@ -19,9 +19,6 @@ from core.pruning.scope import groups
 from core.rounding import count
 from core.schedule import batches_in, due_at, phase, selects, switches, switches_at
 from sweeps.sharing import Work
-
-if TYPE_CHECKING:
-    from core.flops import LayerMacs, Ledger
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -
     try:
         import torch
 
-        from core.flops import measure
+        from core.macs import measure
     except ImportError:
         return None
     from core.pruning.scope import classifier, prunable
@@ -197,8 +194,6 @@ def cost(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Cost:
     net = network(cell.model, facts.image_shape, facts.num_classes)
     if net is None:
         return Cost(trained, samples, None, None, None)
-    from core.flops import training_flops
-
     full = training_flops(net.layers, facts.train_size * cell.epochs).dense
     ledger = _ledger(cell, net, epochs, facts)
     return Cost(trained, samples, ledger.dense, ledger.sparse + ledger.selection, full)
@@ -212,8 +207,6 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
     net = network(cell.model, facts.image_shape, facts.num_classes)
     trained, scored = 1.0, 0.0
     if net is not None:
-        from core.flops import forward_flops, training_flops
-
         trained, scored = training_flops(net.layers, 1).dense, forward_flops(net.layers)
     evaluated = facts.val_size + facts.test_size
     flop = []
@@ -249,8 +242,6 @@ def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> in
 
 def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Facts) -> Ledger:
     """Epochs at one density together, as all but the gradual pruners have only one."""
-    from core.flops import calibration_flops, scoring_flops, training_flops
-
     trained: dict[float, int] = defaultdict(int)
     with_dense_gradient: dict[float, int] = defaultdict(int)
     scored: dict[float, int] = defaultdict(int)

@@ -36,7 +36,8 @@ from core.coresets.gradients import Gradients
 from core.coresets.inputs import error_of
 from core.coresets.samples import Samples
 from core.data.load import load_bundle
-from core.flops import forward_flops, measure, training_flops
+from core.flops import forward_flops, training_flops
+from core.macs import measure
 from core.models import MODELS
 from core.trainer import Trainer
 

@@ -14,12 +14,12 @@ from core.flops import (
     LayerMacs,
     Ledger,
     forward_flops,
-    measure,
     paper_relative,
     relative,
     scoring_flops,
     training_flops,
 )
+from core.macs import measure
 from core.models import MODELS
 from core.pruning.scope import classifier, prunable
 from sweeps.costs import network

@@ -7,7 +7,8 @@ import pytest
 from core.data.load import load_bundle
 from core.state import dump
 from core.trainer import Trainer
-from orchestration.runner import finished_rows, resume_point, rows_so_far, run_cell
+from orchestration.past import finished_rows, resume_point, rows_so_far
+from orchestration.runner import run_cell
 from orchestration.sweep import Sweep
 from orchestration.tables import tables
 from sweeps.cells import Cell, joint

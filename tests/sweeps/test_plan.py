@@ -15,7 +15,8 @@ from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.data.load import load_bundle
 from core.events import EpochEnded, MaskChanged
-from core.flops import Ledger, measure
+from core.flops import Ledger
+from core.macs import measure
 from core.models import MODELS
 from core.preservation import PRESERVERS
 from core.pruning import PRUNERS

@@ -1,0 +1,23 @@
+"""What a worker is given of a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.config import CellConfig
+from sweeps.policy import EarlyStopping
+from sweeps.stages import Chain
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell and all that its training needs."""
+
+    cell_id: str
+    cell: CellConfig
+    chain: Chain
+    device: str
+    checkpoint_seconds: float
+    support_samples: int
+    rule: EarlyStopping | None
+    """When to give up; ``None`` for never."""
