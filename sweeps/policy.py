@@ -101,5 +101,6 @@ def stops(rule: EarlyStopping | None, cell: CellConfig) -> EarlyStopping | None:
 
 def unknown_keys(rules: Iterable[Rule], cells: Iterable[CellConfig]) -> list[tuple[int, str, list[str]]]:
     """Keys of ``where`` that no cell has: the rule's place, the key, and the keys there are."""
-    known = sorted({key for cell in cells for key in flatten(as_dict(cell, defaults=True))})
+    alike = {tuple(map(type, vars(cell).values())): cell for cell in cells}  # the same plug-ins: the same keys
+    known = sorted({key for cell in alike.values() for key in flatten(as_dict(cell, defaults=True))})
     return [(i, key, known) for i, rule in enumerate(rules) for key in rule.where if key not in known]
