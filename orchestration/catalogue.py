@@ -48,6 +48,8 @@ class Method:
     description: str
     when: str = ""
     cost: str = ""
+    distribution: str = ""
+    """Of a method that another package brings."""
 
 
 def methods(kind: str | None = None) -> tuple[Method, ...]:
@@ -64,7 +66,7 @@ def cell() -> Method:
 
 def _method(kind: str, cls: type[Any]) -> Method:
     source, name = getattr(cls, "source", ""), cls.__dataclass_fields__["name"].default
-    told = {line: getattr(cls, line, "") for line in ("when", "cost")}
+    told = {line: getattr(cls, line, "") for line in ("when", "cost", "distribution")}
     return Method(kind, str(name), cls.summary, source, _settings(cls), inspect.cleandoc(cls.__doc__ or ""), **told)
 
 
@@ -111,9 +113,11 @@ def _interval(rule: Mapping[str, Any]) -> str:
 
 
 def markdown(kind: str) -> str:
-    """A kind's table as the README prints it."""
+    """A kind's table as the README prints it: what is ours."""
     lines = [f"| {kind} | what it does | settings |", "|---|---|---|"]
     for method in methods(kind):
+        if method.distribution:
+            continue
         settings = ", ".join(f"`{setting.name}: {setting.default}`" for setting in method.settings)
         lines.append(f"| `{method.name}` | {method.summary} | {settings} |")
     return "\n".join(lines)

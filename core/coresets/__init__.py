@@ -1,4 +1,4 @@
-"""Selectors: rules that choose training samples. A new one is one file and one line here."""
+"""Selectors: rules that choose training samples. A new one is one file and one line here, or another package's."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from core.coresets.samples import Selector
 from core.coresets.ted import TED
 from core.coresets.uncertainty import Uncertainty
 from core.plugin import choice, named
+from core.third_party import offered
 
-SELECTORS: dict[str, type[Selector]] = named(
+_OURS: dict[str, type[Selector]] = named(
     (
         NoSelection,
         Random,
@@ -47,6 +48,8 @@ SELECTORS: dict[str, type[Selector]] = named(
         PBCS,
     )
 )
+OFFERED = offered("swast.selectors", Selector, _OURS)
+SELECTORS: dict[str, type[Selector]] = {**_OURS, **OFFERED.classes}
 
 if TYPE_CHECKING:
     SelectorChoice = Selector

@@ -61,6 +61,8 @@ class Selector:
 
     name: str
     semantics_version: ClassVar[int] = 1
+    distribution: ClassVar[str] = ""
+    """Name and version of the package that brings it, where that is another one; part of the cache key."""
     source: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()

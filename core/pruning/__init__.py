@@ -1,4 +1,4 @@
-"""Pruners: rules that decide which weights stay. A new one is one file and one line here."""
+"""Pruners: rules that decide which weights stay. A new one is one file and one line here, or another package's."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from core.pruning.set import SET
 from core.pruning.seven import SEVEN
 from core.pruning.snip import SNIP
 from core.pruning.synflow import SynFlow
+from core.third_party import offered
 
-PRUNERS: dict[str, type[Pruner]] = named(
+_OURS: dict[str, type[Pruner]] = named(
     (NoPruning, Random, SNIP, GraSP, SynFlow, GMP, SEVEN, Screening, LNPT, RigL, SET, ProbMask)
 )
+OFFERED = offered("swast.pruners", Pruner, _OURS)
+PRUNERS: dict[str, type[Pruner]] = {**_OURS, **OFFERED.classes}
 
 if TYPE_CHECKING:
     PrunerChoice = Pruner

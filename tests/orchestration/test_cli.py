@@ -15,7 +15,20 @@ from orchestration.sweep import SweepBusyError, held
 from tests.orchestration.grids import TINY
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = {"run", "train", "plan", "status", "analyze", "methods", "diff", "ui", "doctor", "submit", "confirm"}
+COMMANDS = {
+    "run",
+    "train",
+    "plan",
+    "status",
+    "analyze",
+    "methods",
+    "diff",
+    "ui",
+    "doctor",
+    "submit",
+    "confirm",
+    "interplay",
+}
 
 
 def call(*arguments: str | Path) -> str:
@@ -97,6 +110,20 @@ def test_ui_on_a_used_port_is_one_sentence(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         assert f"port {port} is in use" in refused(capsys, monkeypatch, "ui", tmp_path, "--port", port)
+
+
+def test_interplay_writes_two_figures_and_their_numbers(tmp_path: Path) -> None:
+    assert "interplay_degree.png" in call("interplay", "--output", tmp_path / "new" / "folder", "--repetitions", "2")
+    kinds = [f"interplay_{name}.{kind}" for name in ("degree", "pruning") for kind in ("csv", "png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(kinds)
+
+
+def test_interplay_where_nothing_can_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    told = refused(capsys, monkeypatch, "interplay", "--repetitions", "2", "--output", tmp_path / "file" / "x")
+    assert "cannot write to" in told
 
 
 def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:
