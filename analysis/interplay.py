@@ -37,8 +37,8 @@ def powers(x: Floats, degree: int) -> Floats:
 
 def fit(x: Floats, y: Floats, degree: int) -> Floats:
     """Coefficients of the least-squares polynomial, constant first; of least norm where there are several."""
-    found: Floats = np.linalg.lstsq(powers(x, degree), y, rcond=None)[0]
-    return found
+    found, *_ = np.linalg.lstsq(powers(x, degree), y, rcond=None)
+    return np.asarray(found, dtype=np.float64)
 
 
 def zeroed(coefficients: Floats, count: int) -> Floats:
@@ -57,8 +57,8 @@ def loss(coefficients: Floats, x: Floats, y: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """One draw of the noise on ten points, every second of which is clean, and what is left of three fits.
+class Draw:
+    """One draw of the noise on ten points, every second of which is clean, and three fits, not yet pruned.
 
     ``fits``, by name: ``all`` ten points, the five ``clean`` ones, and all ten ``without_noise``.
     """
@@ -69,29 +69,31 @@ class Pruned:
     fits: Mapping[str, Floats]
 
 
-def pruned(rng: np.random.Generator) -> Pruned:
-    """Three fits with their three smallest coefficients zeroed."""
+def drawn(rng: np.random.Generator) -> Draw:
+    """The three fits of one draw."""
     x = np.linspace(-1, 1, POINTS)
     clean = np.arange(POINTS) % 2 == 0
     true = runge(x)
     y = true + np.where(clean, 0.0, rng.normal(0, NOISE, POINTS))
     data = {"all": (x, y), "clean": (x[clean], y[clean]), "without_noise": (x, true)}
-    return Pruned(x, y, clean, {name: zeroed(fit(*points, DEGREE), ZEROED) for name, points in data.items()})
+    return Draw(x, y, clean, {name: fit(*points, DEGREE) for name, points in data.items()})
 
 
 def pruning(repetitions: int, seed: int = 0) -> pd.DataFrame:
-    """Experiment A, one row per draw of the noise and fit: ``repetition``, ``fitted``, ``loss``, ``distance``.
+    """Experiment A, one row per draw of the noise and fit: ``repetition, fitted, loss, distance, unpruned``.
 
-    ``loss`` is the pruned polynomial's on all ten points as drawn, ``distance`` its mean squared one from f itself, on
-    401 points of [-1, 1].
+    ``loss`` is the pruned polynomial's on all ten points as drawn; ``distance`` its mean squared one from f itself, on
+    401 points of [-1, 1], and ``unpruned`` the same before the three smallest coefficients are zeroed.
     """
     curve = np.linspace(-1, 1, 401)
     rows = []
     for k in range(repetitions):
-        one = pruned(np.random.default_rng((seed, k)))
-        for name, theta in one.fits.items():
+        one = drawn(np.random.default_rng((seed, k)))
+        for name, whole in one.fits.items():
+            theta = zeroed(whole, ZEROED)
             own, distance = loss(theta, one.x, one.y), loss(theta, curve, runge(curve))
-            rows.append({"repetition": k, "fitted": name, "loss": own, "distance": distance})
+            far = {"loss": own, "distance": distance, "unpruned": loss(whole, curve, runge(curve))}
+            rows.append({"repetition": k, "fitted": name, **far})
     return pd.DataFrame(rows)
 
 
@@ -174,7 +176,7 @@ def interplay(repetitions: int, seed: int = 0) -> pd.DataFrame:
     """
     rows = []
     for place, k, degree in product(PLACES, range(repetitions), DEGREES):
-        losses = _drawn(place, degree, np.random.default_rng((seed, k)))
+        losses = _losses(place, degree, np.random.default_rng((seed, k)))
         at = {"points": place, "degree": degree}
         rows += [{**at, "reading": name, "value": read(losses)} for name, (_, read) in READINGS.items()]
     groups = pd.DataFrame(rows).groupby(["points", "reading", "degree"], sort=False)["value"]
@@ -184,7 +186,7 @@ def interplay(repetitions: int, seed: int = 0) -> pd.DataFrame:
     return found.assign(paper=found["degree"].map(PAPER))
 
 
-def _drawn(place: str, degree: int, rng: np.random.Generator) -> Losses:
+def _losses(place: str, degree: int, rng: np.random.Generator) -> Losses:
     def points(n: int) -> Floats:
         return np.linspace(-1, 1, n) if place == "equispaced" else rng.uniform(-1, 1, n)
 

@@ -1,7 +1,6 @@
 """Methods of other packages: classes that an installed distribution offers under an entry point.
 
-They join the table of their kind when it is made. One that cannot join is left out with a reason, and nothing else
-fails for it: ``swast doctor`` says why.
+They join our own of their kind. One that cannot join is left out with a reason, and nothing else fails for it.
 """
 
 from __future__ import annotations
@@ -19,15 +18,27 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A method that is left out: its name, the package that offers it, and why, in words."""
+
+    name: str
+    distribution: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.distribution} is left out ({self.reason}): correct or remove the package"
+
+
+@dataclass(frozen=True)
 class Offers(Generic[T]):
-    """``classes`` by name, and for each that was refused who offers it and, in one sentence, why it is left out."""
+    """What other packages offer of one kind: the ``classes`` that have joined, by name, and the others."""
 
     classes: Mapping[str, type[T]]
-    refused: tuple[tuple[str, str], ...]
+    refused: tuple[Refusal, ...]
 
 
 class RefusedError(ValueError):
-    """What is offered cannot join the table."""
+    """What is offered cannot join."""
 
 
 def offered(group: str, protocol: type[T], ours: Mapping[str, type[T]]) -> Offers[T]:
@@ -37,16 +48,12 @@ def offered(group: str, protocol: type[T], ours: Mapping[str, type[T]]) -> Offer
     is not taken. Its ``distribution`` then says where it comes from.
     """
     classes: dict[str, type[T]] = {}
-    refused: list[tuple[str, str]] = []
+    refused: list[Refusal] = []
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, _distribution(entry))):
         try:
             cls = _accepted(entry, protocol, {**ours, **classes})
         except Exception as error:  # whatever a stranger's module does when it is imported
-            reason = " ".join((str(error).splitlines() or [""])[0].split())
-            said = reason if isinstance(error, RefusedError) else f"{type(error).__name__}: {reason}"
-            refused.append(
-                (f"{group} {entry.name} of {_distribution(entry)}", f"{said}; correct or remove the package")
-            )
+            refused.append(Refusal(entry.name, _distribution(entry), _reason(error)))
         else:
             cls.distribution = _distribution(entry)  # type: ignore[attr-defined]
             classes[entry.name] = cls
@@ -56,8 +63,7 @@ def offered(group: str, protocol: type[T], ours: Mapping[str, type[T]]) -> Offer
 def _accepted(entry: EntryPoint, protocol: type[T], taken: Mapping[str, type[T]]) -> type[T]:
     """The class, once it is known to work as a member of the table. Raises whatever is wrong with it."""
     if entry.name in taken:
-        owner = getattr(taken[entry.name], "distribution", "") or "SWaST Sweep itself"
-        raise RefusedError(f"the name {entry.name} is taken by {owner}")
+        raise RefusedError(f"the name is taken by {getattr(taken[entry.name], 'distribution', '') or 'SWaST Sweep'}")
     cls = entry.load()
     if not (isinstance(cls, type) and issubclass(cls, protocol)):
         raise RefusedError(f"{entry.value} is no subclass of {protocol.__module__}.{protocol.__qualname__}")
@@ -66,6 +72,12 @@ def _accepted(entry: EntryPoint, protocol: type[T], taken: Mapping[str, type[T]]
         raise RefusedError(f'{entry.value} must be under @plugin with name: Literal["{entry.name}"] = "{entry.name}"')
     TypeAdapter(choice({**taken, entry.name: cls})).validate_python(entry.name)
     return cls
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, told of its kind where it is not ours."""
+    line = " ".join((str(error).splitlines() or [""])[0].split())
+    return line if isinstance(error, RefusedError) else f"{type(error).__name__}: {line}"
 
 
 def _distribution(entry: EntryPoint) -> str:

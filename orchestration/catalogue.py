@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from core.config import CellConfig, as_dict
-from core.coresets import SELECTORS
 from core.data import SOURCES
+from core.methods import OFFERS, PRUNERS, SELECTORS
 from core.models import MODELS
 from core.preservation import PRESERVERS
-from core.pruning import PRUNERS
 
 KINDS: Mapping[str, Mapping[str, type[Any]]] = {
     "pruner": PRUNERS,
@@ -56,6 +55,12 @@ def methods(kind: str | None = None) -> tuple[Method, ...]:
     """Every plug-in, or those of one kind, in the order of the tables."""
     tables = KINDS if kind is None else {kind: KINDS[kind]}
     return tuple(_method(kind, cls) for kind, table in tables.items() for cls in table.values())
+
+
+def left_out(name: str | None = None) -> tuple[str, ...]:
+    """A sentence on every method of another package that cannot be used, or on those of one name."""
+    refused = (refusal for offers in OFFERS.values() for refusal in offers.refused)
+    return tuple(str(refusal) for refusal in refused if name in (None, refusal.name))
 
 
 def cell() -> Method:

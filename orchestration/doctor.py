@@ -95,13 +95,13 @@ def _torch() -> Iterator[Finding]:
 
 def _methods() -> Iterator[Finding]:
     """Methods that other packages bring."""
-    from core import coresets, pruning
+    from core.methods import OFFERS
 
-    for kind, offers in (("pruner", pruning.OFFERED), ("selector", coresets.OFFERED)):
+    for kind, offers in OFFERS.items():
         for name, cls in offers.classes.items():
             yield Finding(f"{kind} {name}", True, f"of {cls.distribution}")
-        for who, why in offers.refused:
-            yield Finding(who, False, f"is left out, everything else works: {why}")
+        for refusal in offers.refused:
+            yield Finding(f"{kind} {refusal.name}", False, str(refusal))
 
 
 def _disk() -> Iterator[Finding]:

@@ -149,7 +149,7 @@ def interplay(folder: Path, repetitions: int, console: Console) -> None:
 
     pruning, degrees = runge.pruning(repetitions), runge.interplay(repetitions)
     drawn = {
-        "interplay_pruning": (pruning, figures.draw_pruning(runge.pruned(np.random.default_rng((0, 0))), pruning)),
+        "interplay_pruning": (pruning, figures.draw_pruning(runge.drawn(np.random.default_rng((0, 0))), pruning)),
         "interplay_degree": (degrees, figures.draw_degrees(degrees)),
     }
     try:
@@ -205,7 +205,7 @@ def methods(name: str | None, console: Console) -> None:
     found = [method for method in everything if name in (None, method.name)]
     if not found:
         known = ", ".join(sorted({method.name for method in everything}))
-        raise UsageError(f"no method is named {name!r}; known: {known}")
+        raise UsageError("; ".join((f"no method is named {name!r}", *catalogue.left_out(name), f"known: {known}")))
     for method in found if name else ():
         _describe(method, console)
     if name is None:
@@ -213,6 +213,8 @@ def methods(name: str | None, console: Console) -> None:
         for method in found:
             table.add_row(method.kind, method.name, method.summary, ", ".join(s.name for s in method.settings))
         console.print(table)
+        for refusal in catalogue.left_out():
+            say(console, refusal, "note")
         say(console, "swast methods NAME describes one, swast methods cell the fields of a run")
 
 

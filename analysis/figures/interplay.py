@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.ticker import MultipleLocator
 
 from analysis.figures.canvas import lines, new_figure, wrap
 from analysis.interplay import (
@@ -18,10 +18,11 @@ from analysis.interplay import (
     POINTS,
     READINGS,
     ZEROED,
-    Pruned,
+    Draw,
     dearer,
     powers,
     runge,
+    zeroed,
 )
 
 # Okabe and Ito's colours; markers and dashes say it again.
@@ -41,23 +42,25 @@ WIDTH, HIGH, LEFT, GAP = 10.2, 3.6, 0.85, 0.85
 CEILING = 1e12
 
 
-def draw_pruning(one: Pruned, found: pd.DataFrame) -> Figure:
+def draw_pruning(one: Draw, found: pd.DataFrame) -> Figure:
     """Left: one draw of the noise with its pruned fits. Right: how far they are from f, over all draws."""
     caption = (
         f"Degree-{DEGREE} least squares on {POINTS} points, every second one with N(0, 0.1) noise; then the {ZEROED} "
         f"smallest coefficients are zeroed. The fit of all points is farther from f than that of the clean five in "
         f"{dearer(found):.0%} of n = {found['repetition'].nunique()} draws. Without noise the ten points give an even "
-        "polynomial, whose zeroed coefficients are 0 already. Boxes: quartiles and median; whiskers: 5 and 95 %."
+        "polynomial, whose zeroed coefficients are 0 already. Left: one draw. Right: all of them, median, quartiles, "
+        "whiskers from 5 to 95 %; without noise there is one value."
     )
     figure, (left, right) = _panels("Noisy samples make pruning cost more, on Runge's function", caption, 2)
     x = np.linspace(-1, 1, 401)
-    left.plot(x, runge(x), color="black", linewidth=1.2, label="f")
+    left.plot(x, runge(x), color="black", linewidth=1.2, label="f, Runge's function")
     for name, (colour, dashes, said) in FITS.items():
-        left.plot(x, powers(x, DEGREE) @ one.fits[name], color=colour, linestyle=dashes, linewidth=1.8, label=said)
+        curve = powers(x, DEGREE) @ zeroed(one.fits[name], ZEROED)
+        left.plot(x, curve, color=colour, linestyle=dashes, linewidth=1.8, label=said)
     for of, face, said in ((one.clean, "black", "clean"), (~one.clean, "white", "noisy")):
         left.plot(one.x[of], one.y[of], "o", color="black", markerfacecolor=face, markersize=6, label=said)
     left.set(ylim=(-4, 4))
-    left.xaxis.set_major_locator(MaxNLocator(4))
+    left.xaxis.set_major_locator(MultipleLocator(0.5))
     left.set_xlabel("x", size=TEXT)
     left.set_ylabel("y, pruned fits", size=TEXT)
     left.legend(fontsize=NOTE, frameon=False, ncols=2, labelspacing=0.25)
@@ -71,9 +74,13 @@ def _boxes(axes: Axes, found: pd.DataFrame) -> None:
     for box, median, (colour, _, _) in zip(drawn["boxes"], drawn["medians"], FITS.values(), strict=True):
         box.set(facecolor=colour, edgecolor=colour, alpha=0.6)
         median.set(color="black", linewidth=1.8)
-    axes.set_xticks(range(1, 1 + len(FITS)), [said.replace(", ", "\n") for _, _, said in FITS.values()])
+    before = [found.loc[found["fitted"] == name, "unpruned"].median() for name in FITS]
+    places = range(1, 1 + len(FITS))
+    axes.plot(places, before, "D", color="black", markerfacecolor="white", zorder=4, label="before pruning (median)")
+    axes.legend(fontsize=NOTE, frameon=False)
+    axes.set_xticks(places, [said.replace(", ", "\n") for _, _, said in FITS.values()])
     axes.set_yscale("log")
-    axes.set_ylabel("squared distance from f after pruning", size=TEXT)
+    axes.set_ylabel("mean squared distance from f", size=TEXT)
 
 
 def draw_degrees(found: pd.DataFrame) -> Figure:
@@ -82,7 +89,8 @@ def draw_degrees(found: pd.DataFrame) -> Figure:
         f"L on {NOISY} noisy and {CLEAN} clean points, L̂ on the clean ones; median and quartiles of n = "
         f"{int(found['n'].max())} draws of the noise. Black: values read off the paper's figure. The printed "
         f"definition cannot exceed {(NOISY + CLEAN) / CLEAN - 1:g}; it is the excess loss, at equispaced points, that "
-        "grows as the figure does. Values above the axis are left out."
+        "grows as the figure does. Lines that leave their panel go on to infinity: polynomials of high "
+        "degree fit the clean points exactly."
     )
     figure, panels = _panels("Interplay I(D, D̂) by degree: what may have been computed", caption, 2)
     for axes, place in zip(panels, PLACES, strict=True):
@@ -99,13 +107,13 @@ def draw_degrees(found: pd.DataFrame) -> Figure:
         axes.set_xlabel("degree of the polynomial", size=TEXT)
         axes.set_title(f"{place} points", size=TEXT, loc="left")
     panels[0].set_ylabel("I(D, D̂)", size=TEXT)
-    panels[0].legend(fontsize=NOTE, frameon=False, loc="upper left", labelspacing=0.25)
+    panels[0].legend(fontsize=NOTE, framealpha=1, edgecolor="white", loc="upper left", labelspacing=0.25)
     return figure
 
 
 def _reading(axes: Axes, rows: pd.DataFrame, name: str, said: str) -> None:
     colour, marker = LOOK[name]
-    shown = rows[["lo", "median", "hi"]].where(rows[["lo", "median", "hi"]] <= CEILING)
+    shown = rows[["lo", "median", "hi"]].clip(upper=CEILING**2)  # infinity cannot be drawn, a far point can
     axes.plot(rows["degree"], shown["median"], color=colour, marker=marker, markersize=5, linewidth=1.6, label=said)
     axes.fill_between(rows["degree"], shown["lo"], shown["hi"], color=colour, alpha=0.2, linewidth=0)
 

@@ -1,8 +1,6 @@
-"""Selectors: rules that choose training samples. A new one is one file and one line here, or another package's."""
+"""Selectors: rules that choose training samples. A new one is one file and one line here."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from core.coresets.ccs import CCS
 from core.coresets.craig import Craig
@@ -23,10 +21,9 @@ from core.coresets.random import Random
 from core.coresets.samples import Selector
 from core.coresets.ted import TED
 from core.coresets.uncertainty import Uncertainty
-from core.plugin import choice, named
-from core.third_party import offered
+from core.plugin import named
 
-_OURS: dict[str, type[Selector]] = named(
+SELECTORS: dict[str, type[Selector]] = named(
     (
         NoSelection,
         Random,
@@ -48,10 +45,3 @@ _OURS: dict[str, type[Selector]] = named(
         PBCS,
     )
 )
-OFFERED = offered("swast.selectors", Selector, _OURS)
-SELECTORS: dict[str, type[Selector]] = {**_OURS, **OFFERED.classes}
-
-if TYPE_CHECKING:
-    SelectorChoice = Selector
-else:
-    SelectorChoice = choice(SELECTORS)

@@ -1,10 +1,8 @@
-"""Pruners: rules that decide which weights stay. A new one is one file and one line here, or another package's."""
+"""Pruners: rules that decide which weights stay. A new one is one file and one line here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from core.plugin import choice, named
+from core.plugin import named
 from core.pruning.gmp import GMP
 from core.pruning.grasp import GraSP
 from core.pruning.lnpt import LNPT
@@ -18,15 +16,7 @@ from core.pruning.set import SET
 from core.pruning.seven import SEVEN
 from core.pruning.snip import SNIP
 from core.pruning.synflow import SynFlow
-from core.third_party import offered
 
-_OURS: dict[str, type[Pruner]] = named(
+PRUNERS: dict[str, type[Pruner]] = named(
     (NoPruning, Random, SNIP, GraSP, SynFlow, GMP, SEVEN, Screening, LNPT, RigL, SET, ProbMask)
 )
-OFFERED = offered("swast.pruners", Pruner, _OURS)
-PRUNERS: dict[str, type[Pruner]] = {**_OURS, **OFFERED.classes}
-
-if TYPE_CHECKING:
-    PrunerChoice = Pruner
-else:
-    PrunerChoice = choice(PRUNERS)

@@ -63,7 +63,7 @@ def test_a_bounded_supremum_of_the_subset_by_hand() -> None:
 @given(seed=st.integers(0, 10**6), degree=st.integers(0, 9), place=st.sampled_from(ip.PLACES))
 def test_no_coefficients_exceed_the_supremum_and_it_is_bounded(seed: int, degree: int, place: str) -> None:
     rng = np.random.default_rng(seed)
-    losses = ip._drawn(place, degree, rng)
+    losses = ip._losses(place, degree, rng)
     supremum = losses.supremum()
     assert supremum <= (ip.NOISY + ip.CLEAN) / ip.CLEAN - 1 + 1e-9
     for _ in range(10):
@@ -77,18 +77,21 @@ def test_no_coefficients_exceed_the_supremum_and_it_is_bounded(seed: int, degree
 
 def test_without_noise_pruning_ten_points_is_free() -> None:
     """They lie evenly about 0 and f is even, so the odd coefficients are 0, and these are the smallest."""
-    one = ip.pruned(np.random.default_rng(0))
-    theta = one.fits["without_noise"]
+    one = ip.drawn(np.random.default_rng(0))
+    theta = ip.zeroed(one.fits["without_noise"], ip.ZEROED)
     assert np.abs(theta[1::2]).max() < 1e-9
     assert ip.loss(theta, one.x, ip.runge(one.x)) < 1e-12
-    assert np.count_nonzero(one.fits["all"]) == np.count_nonzero(one.fits["clean"]) == 8
+    assert all(np.count_nonzero(ip.zeroed(fit, ip.ZEROED)) == 8 for fit in one.fits.values())
     assert np.array_equal(one.y[one.clean], ip.runge(one.x[one.clean]))
 
 
 def test_noise_makes_pruning_dearer() -> None:
     rows = ip.pruning(60)
     assert ip.dearer(rows) > 0.9
-    assert rows.groupby("fitted")["distance"].median().loc["all"] > 1
+    median = rows.groupby("fitted")[["unpruned", "distance"]].median()
+    assert median.loc["all", "unpruned"] < median.loc["clean", "unpruned"] * 3
+    assert median.loc["all", "distance"] > 1
+    assert median.loc["without_noise", "distance"] == pytest.approx(median.loc["without_noise", "unpruned"])
     pd.testing.assert_frame_equal(rows.iloc[:30], ip.pruning(10))
 
 
@@ -129,7 +132,7 @@ def test_interplay_table(found: pd.DataFrame) -> None:
 
 def test_figures(found: pd.DataFrame) -> None:
     rows = ip.pruning(10)
-    for figure in (figures.draw_pruning(ip.pruned(np.random.default_rng(0)), rows), figures.draw_degrees(found)):
+    for figure in (figures.draw_pruning(ip.drawn(np.random.default_rng(0)), rows), figures.draw_degrees(found)):
         assert isinstance(figure, Figure)
         assert len(figure.axes) == 2
     shown = {line.get_label() for line in figure.axes[0].lines}
