@@ -79,10 +79,17 @@ def _settings(cls: type[Any]) -> tuple[Setting, ...]:
     schema = TypeAdapter(cls).json_schema()
     properties = {name: rule for name, rule in schema["properties"].items() if name != "name"}
     defaults = {field.name: field.default for field in fields(cls)}
+    words = _words(cls)
     return tuple(
-        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})), rule.get("description", ""))
+        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})), words.get(name, ""))
         for name, rule in properties.items()
     )
+
+
+def _words(cls: type[Any]) -> dict[str, str]:
+    """What each field is, as the class that declares it says; pydantic forgets what a parent class said."""
+    declared = (field for base in reversed(cls.__mro__) for field in vars(base).get("__pydantic_fields__", {}).items())
+    return {name: field.description for name, field in declared if field.description}
 
 
 def _plain(default: Any) -> str:
