@@ -7,7 +7,7 @@ has a process of its own. Seconds: median and range after a first run on a tenth
 kernels; a run during which other processes used more than 5 % of the machine is made again, up to twice, and the last
 column says how much they used at most in those that count. Memory: the largest resident size during the first full run,
 looked at every 2 ms, less that before it. FLOP: matrix products, distances and norms by formula, 2 per multiply-add;
-sorting and elementwise work are not counted.
+sorting and elementwise work are not counted. Of what chooses in every epoch the last columns count all 20 choices.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ def made_up(n: int = N) -> Samples:
         forgotten_N=torch.randint(6, (n,), generator=draw),
         margin_N=2 * torch.rand(n, generator=draw) - 1,
         validation=Samples(labels_N[some], C, logits_NC[some], features_ND[some]),
+        loss_N=-torch.rand(n, generator=draw).log(),
+        entropy_N=2 * torch.rand(n, generator=draw),
+        kept_N=torch.rand(n, generator=draw) < 0.3,
     )
 
 
@@ -278,6 +281,54 @@ def other_d2(given: Samples) -> Index:
     return kept[found]
 
 
+def other_infobatch(given: Samples) -> Index:
+    """numpy's choice without replacement, of the losses below the mean."""
+    loss = given.loss_N.numpy()  # type: ignore[union-attr]
+    below = loss < loss.mean()
+    easy = np.flatnonzero(below)
+    drawn = np.random.default_rng(0).choice(easy, len(easy) * M // N, replace=False)
+    return np.concatenate([np.flatnonzero(~below), drawn])
+
+
+def other_emp(given: Samples) -> Index:
+    """A sum and a sort."""
+    return first(given.loss_N.numpy() + given.entropy_N.numpy(), wanted(given))  # type: ignore[union-attr]
+
+
+def other_ted(given: Samples) -> Index:
+    """Every gradient formed and held."""
+    error, features, labels = arrays(given)
+    gradients = np.concatenate([(error[:, :, None] * features[:, None, :]).reshape(len(labels), -1), error], 1)
+    kept = given.kept_N.numpy()  # type: ignore[union-attr]
+    return first(np.abs(gradients @ (gradients[~kept].sum(0) - gradients[kept].sum(0))), wanted(given))
+
+
+def other_pbcs(given: Samples) -> Index:
+    """scikit-learn's ridge regression on every draw, scored on all samples; scipy's root for the projection."""
+    from scipy.optimize import brentq
+    from sklearn.linear_model import Ridge
+
+    _, features, labels = arrays(given)
+    extended = np.hstack([features, np.ones((len(labels), 1))])
+    targets, size, rng = np.eye(C)[labels], wanted(given), torch.Generator().manual_seed(0)
+    ridge = 0.01 * size * np.square(extended).mean()
+
+    def projected(s: Any) -> Any:
+        return np.clip(s - brentq(lambda shift: np.clip(s - shift, 0, 1).sum() - size, s.min() - 1, s.max()), 0, 1)
+
+    likely = np.full(len(labels), size / len(labels))
+    for _ in range(20):
+        likely = projected(likely)
+        drawn = torch.rand(5, len(labels), generator=rng, dtype=torch.float64).numpy() < likely
+        losses = []
+        for chosen in drawn:
+            model = Ridge(alpha=ridge, fit_intercept=False).fit(extended[chosen], targets[chosen])
+            losses.append(np.square(model.predict(extended) - targets).sum(1).mean())
+        above = (losses - np.mean(losses)) / np.std(losses)
+        likely = likely - above @ (drawn - likely) / 5
+    return first(projected(likely), size)
+
+
 def wanted(given: Samples) -> int:
     """10 %."""
     return len(given.labels_N) * M // N
@@ -305,6 +356,15 @@ CASES = {
         share=C,
     ),
     "glister": Case("glister", 15 * 2 * (N + 2 * V) * C * D, "numpy, all gradients formed", other_glister),
+    "infobatch": Case("infobatch", 0, "numpy choice", other_infobatch),
+    "emp": Case("emp", N, "numpy, argsort", other_emp),
+    "ted": Case("ted", 3 * 2 * N * C * (D + 1), "numpy, all gradients formed", other_ted),
+    "pbcs": Case(
+        "pbcs",
+        2 * N * D * (D + C) + 20 * 5 * (2 * M * D * (D + C) + D**3 / 3 + 4 * D**2 * C),
+        "scikit-learn Ridge",
+        other_pbcs,
+    ),
     "d2, aum": Case("d2", 2 * (0.6 * N) ** 2 * D, "scikit-learn NearestNeighbors", other_d2, {"score": "aum"}),
 }
 
@@ -424,7 +484,7 @@ def alike(name: str, mine: Sequence[int], theirs: Sequence[int]) -> str:
         picks = ([position[i] for i in some if i in position] for some in (mine, theirs))
         covered = [float((distance.max() - distance[:, some].amin(1)).double().sum()) for some in picks]
         return f"objective {covered[0] / covered[1]:.5f} of theirs"
-    if name in ("random", "ccs", "forgetting"):
+    if name in ("random", "ccs", "forgetting", "infobatch"):
         return "drawn"
     return f"{100 * len(set(mine) & set(theirs)) / len(theirs):.1f} % in common"
 
@@ -462,7 +522,8 @@ def table(options: argparse.Namespace) -> Iterator[str]:
     for name in options.only:
         case, (mine, theirs) = CASES[name], (measured(name, side, options) for side in ("ours", "other"))
         looks = bool(SELECTORS[case.selector].needs & {"logits", "features"})
-        rule, seconds = 100 * case.flop / epochs, statistics.median(mine["seconds"])
+        times = EPOCHS if SELECTORS[case.selector].online else 1
+        rule, seconds = 100 * times * case.flop / epochs, times * statistics.median(mine["seconds"])
         slow = [case.share * s for s in theirs["seconds"]]
         cells = [name, spread(mine["seconds"], 2), f"{mine['mb']:.0f}", f"{case.flop / 1e9:.2g}", case.how]
         cells += [spread(slow, 2), f"{theirs['mb']:.0f}", alike(name, mine["index"], theirs["index"]), f"{rule:.2g}"]
