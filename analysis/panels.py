@@ -33,7 +33,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One facet's grid; arrays are (prune rates, coreset ratios), single treatments first.
+    """One facet's grid; arrays are (prune rates, coreset ratios), or what else the map has down and across.
+
+    Single treatments come first.
 
     value and half (of the 95 % interval) are in per cent or points; half is NaN at n = 1.
     A state is "coloured", "control" (a single treatment's accuracy in %), "missing" (no run),
@@ -67,7 +69,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Small multiples of one quantity: rows are preservation, columns pruner and selector.
+    """Small multiples of one quantity: rows are preservation, columns pruner and selector, or what the panels name.
 
     ``hatched`` says in words what a hatched cell lacks; empty for a quantity that is not tested. ``down`` and
     ``across`` name the axes; ``controls``: the first row and column are single treatments.
@@ -125,11 +127,11 @@ def heatmaps(
     facets = list(surface.columns[: surface.columns.get_loc("role")])
     found: list[Heatmap] = []
     for label, suffix, grids in experiments(surface, facets):
-        shown = _with_joint(grids, facets)
-        found.append(_accuracy(shown, facets, label, f"accuracy{suffix}", "Final test accuracy"))
+        shown = _by_rates(_with_joint(grids, facets))
+        found.append(accuracy_map(shown, facets, label, f"accuracy{suffix}", "Final test accuracy"))
         if (shown["role"] == "joint").any():
-            judged = shown if collapse is None else _judged(shown, collapse, facets)
-            found += _measures(judged, synergy, frontier, facets, label, suffix)
+            marked = shown if collapse is None else judged(shown, collapse, facets)
+            found += _measures(marked, synergy, frontier, facets, label, suffix)
     return tuple(found)
 
 
@@ -140,7 +142,7 @@ def worst_class_maps(surface: pd.DataFrame) -> Iterator[Heatmap]:
     facets = list(surface.columns[: surface.columns.get_loc("role")])
     for label, suffix, grids in experiments(surface, facets):
         name, title = f"accuracy_worst_class{suffix}", "Final test accuracy of the worst class"
-        yield _accuracy(_with_joint(grids, facets), facets, label, name, title)
+        yield accuracy_map(_by_rates(_with_joint(grids, facets)), facets, label, name, title)
 
 
 def experiments(table: pd.DataFrame, facets: list[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -158,16 +160,24 @@ def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
     return grids.merge(joint, on=facets) if len(joint) else grids
 
 
-def _accuracy(shown: pd.DataFrame, facets: list[str], label: str, name: str, title: str) -> Heatmap:
-    panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(facets, dropna=False))
-    kept = sorted(set(shown["control_preservation"].dropna()) - {""})
+def _by_rates(grids: pd.DataFrame) -> pd.DataFrame:
+    """Every cell's place: prune rates ``down``, coreset ratios ``across``, in the panel ``named`` by its methods."""
+    rates = _percent(grids["prune_rate"]).where(~grids["role"].isin(PRUNED) | (grids["prune_rate"] > 0), "0 (FC)")
+    named = grids["pruner"] + " × " + grids["selector"]
+    return grids.assign(down=rates, across=_percent(grids["coreset_ratio"]), named=named)
+
+
+def accuracy_map(shown: pd.DataFrame, by: list[str], label: str, name: str, title: str) -> Heatmap:
+    """A map of the mean of cells with their places (down, across, named), a panel for each value of ``by``."""
+    panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(by, dropna=False))
+    kept = _kept(shown)
     subtitle = f"%, {spread('mean accuracy', panels)}"
     caption = f"First row and column: single treatments{_preserved(kept)}. {_holes(panels)}"
     return assembled(name, label, title, "%", (subtitle, caption, ""), panels)
 
 
-def _judged(shown: pd.DataFrame, collapse: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
-    """With the columns ``fallen`` and ``judged``."""
+def judged(shown: pd.DataFrame, collapse: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
+    """Cells with the columns ``fallen`` and ``judged``: of so many seeds so many have collapsed."""
     on = [*facets, "prune_rate", "coreset_ratio"]
     joint = collapse[[*on, "k", "n"]].rename(columns={"k": "fallen", "n": "judged"}).assign(role="joint")
     return shown.merge(joint, on=[*on, "role"], how="left")
@@ -182,23 +192,33 @@ def _measures(
     suffix: str,
 ) -> Iterator[Heatmap]:
     for name, measure in MEASURES.items():
-        rows = synergy[synergy["measure"] == name]
-        cells = shown.merge(
-            rows.drop(columns=["n", "sd", "control_preservation"]).assign(pairs=rows["n"]),
-            on=[*facets, "prune_rate", "coreset_ratio"],
-            how="left",
-            suffixes=("", "_contrast"),
-        )
-        panels = tuple(_measure_panel(g) for _, g in cells.groupby(facets, dropna=False))
+        cells = with_contrasts(shown, synergy, name, facets)
+        panels = measure_panels(cells, facets)
         if name == "bliss" and frontier is not None:
             grids = (grid for _, grid in cells.groupby(facets, dropna=False))
             panels = tuple(
                 replace(p, frontier=_curve(g, frontier.merge(g[facets].head(1), on=facets)))
                 for p, g in zip(panels, grids, strict=True)
             )
-        kept = sorted(set(shown["control_preservation"].dropna()) - {""})
-        words = _measure_words(measure, cells, panels, kept)
-        yield assembled(name + suffix, label, measure.title, measure.unit, words, panels)
+        yield assembled(
+            name + suffix, label, measure.title, measure.unit, measure_words(measure, cells, panels), panels
+        )
+
+
+def with_contrasts(shown: pd.DataFrame, synergy: pd.DataFrame, measure: str, facets: list[str]) -> pd.DataFrame:
+    """Cells with one measure's value, interval (lo_contrast, hi_contrast), q and significance, and its paired seeds."""
+    rows = synergy[synergy["measure"] == measure]
+    return shown.merge(
+        rows.drop(columns=["n", "sd", "control_preservation"]).assign(pairs=rows["n"]),
+        on=[*facets, "prune_rate", "coreset_ratio"],
+        how="left",
+        suffixes=("", "_contrast"),
+    )
+
+
+def measure_panels(cells: pd.DataFrame, by: list[str]) -> tuple[Panel, ...]:
+    """A panel for each value of ``by``, of cells with their places and contrasts."""
+    return tuple(_measure_panel(g) for _, g in cells.groupby(by, dropna=False))
 
 
 def assembled(
@@ -261,9 +281,8 @@ def _states(grid: pd.DataFrame, value: pd.Series) -> pd.Series:
 
 
 def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, state: pd.Series) -> Panel:
-    rates = _percent(grid["prune_rate"]).where(~grid["role"].isin(PRUNED) | (grid["prune_rate"] > 0), "0 (FC)")
-    row, row_names = pd.factorize(rates)
-    column, column_names = pd.factorize(_percent(grid["coreset_ratio"]))
+    row, row_names = pd.factorize(grid["down"])
+    column, column_names = pd.factorize(grid["across"])
 
     def square(values: pd.Series, dtype: str, empty: object) -> NDArray[Any]:
         out: NDArray[Any] = np.full((len(row_names), len(column_names)), empty, dtype=dtype)
@@ -275,7 +294,7 @@ def _panel(grid: pd.DataFrame, value: pd.Series, half: pd.Series, n: pd.Series, 
     q = grid["q"] if "q" in grid else value * np.nan
     return Panel(
         str(first["preservation"]),
-        f"{first['pruner']} × {first['selector']}",
+        str(first["named"]),
         tuple(row_names),
         tuple(column_names),
         square(100 * value, "f8", np.nan),
@@ -293,10 +312,8 @@ def _known(grid: pd.DataFrame, column: str) -> pd.Series:
     return grid[column].fillna(0) if column in grid else pd.Series(0, index=grid.index)
 
 
-def _measure_words(
-    measure: Measure, cells: pd.DataFrame, panels: tuple[Panel, ...], kept: list[str]
-) -> tuple[str, str, str]:
-    """Subtitle, caption, and the meaning of a hatch."""
+def measure_words(measure: Measure, cells: pd.DataFrame, panels: tuple[Panel, ...]) -> tuple[str, str, str]:
+    """Subtitle, caption, and the meaning of a hatch, of a measure's map."""
     q = np.concatenate([p.q[p.state == COLOURED] for p in panels])
     tested, all_tested = bool(np.isfinite(q).any()), bool(np.isfinite(q).all())
     failing = "no gain claimed" if measure.claims else "not significant"
@@ -305,7 +322,7 @@ def _measure_words(
     said = "No test: a test needs two seeds. " if q.size else ""
     if tested:
         said = _tests(measure, cells, f"{failing}, q ≥ 0.05{'' if all_tested else ', or not tested'}")
-    grey = f"Grey: accuracy (%) of the single treatments{_preserved(kept)}. "
+    grey = f"Grey: accuracy (%) of the single treatments{_preserved(_kept(cells))}. "
     single = grey if any(p.count(CONTROL) for p in panels) else ""
     return subtitle, f"{measure.definition}. {said}{single}{_collapse(panels)}{_holes(panels)}", hatched
 
@@ -343,6 +360,11 @@ def spread(what: str, panels: tuple[Panel, ...], noun: str = "seed") -> str:
     if not n.size:
         return "no cell has a number"
     return f"{what.removeprefix('mean ' if n.max() == 1 else '')}, {_seeds(panels, noun)}: no interval"
+
+
+def _kept(cells: pd.DataFrame) -> list[str]:
+    """The preservation values of the coreset-only cells that are shown."""
+    return sorted(set(cells["control_preservation"].dropna()) - {""})
 
 
 def _preserved(kept: list[str]) -> str:

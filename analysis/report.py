@@ -17,6 +17,7 @@ from analysis.dynamics import Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.frontier import collapse_grid, frontier
 from analysis.headline import Headline, headline, notes
+from analysis.pairings import pairings
 from analysis.panels import Heatmap, heatmaps, slug, worst_class_maps
 from analysis.runs import TableError, load_history, load_runs
 from analysis.settings import Settings
@@ -44,11 +45,17 @@ class Analysis:
     points: pd.DataFrame
     totals: pd.DataFrame
     heatmaps: tuple[Heatmap, ...]
+    pairings: tuple[Heatmap, ...]
     settings: Settings
     confirmations: tuple[Confirmation, ...] = ()
     dynamics: Dynamics = field(default_factory=Dynamics)
     classes: Classes = field(default_factory=Classes)
     files: tuple[Path, ...] = ()
+
+    @property
+    def maps(self) -> tuple[Heatmap, ...]:
+        """All heat maps."""
+        return (*self.heatmaps, *self.pairings, *self.classes.heatmaps)
 
     def numbers(self) -> dict[str, float]:
         """The headline and the counts of events as finite numbers under flat names, for a tracker."""
@@ -81,6 +88,7 @@ def analyze(folder: Path | str) -> Analysis:
         cost.points(runs),
         cost.totals(runs),
         (*heatmaps(grid, measured, fallen, edge), *worst_class_maps(by_class.worst)),
+        pairings(grid, measured, fallen),
         made,
         confirmed,
         dynamics(runs, history, confirmed),
@@ -118,10 +126,9 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
     if not analysis.classes.synergy.empty:
         put("classes.csv", _csv(analysis.classes.synergy))
         put("class_losses.csv", _csv(analysis.classes.losses))
-    maps = (*analysis.heatmaps, *analysis.classes.heatmaps)
-    for info in maps:
+    for info in analysis.maps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
-    for figure in drawn(maps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
+    for figure in drawn(analysis.maps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
         source = "data:image/webp;base64," + base64.b64encode(figure.page).decode()
         images[figure.name] = source, round(PIXELS_PER_INCH * figure.width)
         put(f"figures/{figure.name}.png", figure.png)
@@ -186,9 +193,7 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "command": command or f"swast analyze {shlex.quote(str(analysis.folder))}",
         "day": day.isoformat(),
         "images": images,
-        "captions": {
-            info.name: f"{info.subtitle}. {info.caption}" for info in (*analysis.heatmaps, *analysis.classes.heatmaps)
-        }
+        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.maps}
         | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations}
         | {info.name: f"{info.title}. {info.caption}" for info in analysis.dynamics.charts},
         "courses": [info.name for info in analysis.dynamics.charts],

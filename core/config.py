@@ -12,14 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from core.coresets import SELECTORS, SelectorChoice
 from core.coresets.samples import Selector
 from core.data import SOURCES, SourceChoice
 from core.data.source import PLACES
+from core.methods import PRUNERS, SELECTORS, PrunerChoice, SelectorChoice
 from core.models import MODELS, ModelChoice
 from core.plugin import Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
 from core.preservation import PRESERVERS, PreserverChoice
-from core.pruning import PRUNERS, PrunerChoice
 from core.pruning.pruner import Pruner
 
 BatchSize = Annotated[int, Strict(), Field(ge=2)]

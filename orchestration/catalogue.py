@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from core.config import CellConfig, as_dict
-from core.coresets import SELECTORS
 from core.data import SOURCES
+from core.methods import OFFERS, PRUNERS, SELECTORS
 from core.models import MODELS
 from core.preservation import PRESERVERS
-from core.pruning import PRUNERS
 
 KINDS: Mapping[str, Mapping[str, type[Any]]] = {
     "pruner": PRUNERS,
@@ -48,12 +47,20 @@ class Method:
     description: str
     when: str = ""
     cost: str = ""
+    distribution: str = ""
+    """Of a method that another package brings."""
 
 
 def methods(kind: str | None = None) -> tuple[Method, ...]:
     """Every plug-in, or those of one kind, in the order of the tables."""
     tables = KINDS if kind is None else {kind: KINDS[kind]}
     return tuple(_method(kind, cls) for kind, table in tables.items() for cls in table.values())
+
+
+def left_out(name: str | None = None) -> tuple[str, ...]:
+    """A sentence on every method of another package that cannot be used, or on those of one name."""
+    refused = (refusal for offers in OFFERS.values() for refusal in offers.refused)
+    return tuple(str(refusal) for refusal in refused if name in (None, refusal.name))
 
 
 def cell() -> Method:
@@ -64,7 +71,7 @@ def cell() -> Method:
 
 def _method(kind: str, cls: type[Any]) -> Method:
     source, name = getattr(cls, "source", ""), cls.__dataclass_fields__["name"].default
-    told = {line: getattr(cls, line, "") for line in ("when", "cost")}
+    told = {line: getattr(cls, line, "") for line in ("when", "cost", "distribution")}
     return Method(kind, str(name), cls.summary, source, _settings(cls), inspect.cleandoc(cls.__doc__ or ""), **told)
 
 
@@ -72,10 +79,17 @@ def _settings(cls: type[Any]) -> tuple[Setting, ...]:
     schema = TypeAdapter(cls).json_schema()
     properties = {name: rule for name, rule in schema["properties"].items() if name != "name"}
     defaults = {field.name: field.default for field in fields(cls)}
+    words = _words(cls)
     return tuple(
-        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})), rule.get("description", ""))
+        Setting(name, _plain(defaults[name]), _allowed(rule, schema.get("$defs", {})), words.get(name, ""))
         for name, rule in properties.items()
     )
+
+
+def _words(cls: type[Any]) -> dict[str, str]:
+    """What each field is, as the class that declares it says; pydantic forgets what a parent class said."""
+    declared = (field for base in reversed(cls.__mro__) for field in vars(base).get("__pydantic_fields__", {}).items())
+    return {name: field.description for name, field in declared if field.description}
 
 
 def _plain(default: Any) -> str:
@@ -111,9 +125,11 @@ def _interval(rule: Mapping[str, Any]) -> str:
 
 
 def markdown(kind: str) -> str:
-    """A kind's table as the README prints it."""
+    """A kind's table as the README prints it: what is ours."""
     lines = [f"| {kind} | what it does | settings |", "|---|---|---|"]
     for method in methods(kind):
+        if method.distribution:
+            continue
         settings = ", ".join(f"`{setting.name}: {setting.default}`" for setting in method.settings)
         lines.append(f"| `{method.name}` | {method.summary} | {settings} |")
     return "\n".join(lines)

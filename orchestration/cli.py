@@ -157,6 +157,15 @@ def confirm(
     raise typer.Exit(commands.confirm(folder, commands.Forks(names, limit, seeds, workers), store, Console()))
 
 
+@app.command()
+def interplay(
+    output: Annotated[Path, typer.Option(help="Folder for the figures and their numbers.")] = Path("outputs/interplay"),
+    repetitions: Annotated[int, typer.Option(min=2, help="Draws of the noise.")] = 100,
+) -> None:
+    """Show why pruning and choosing samples touch each other, on Runge's function, beside the paper's values."""
+    views.interplay(output, repetitions, Console())
+
+
 @keep.command("ls")
 def store_ls(place: Held) -> None:
     """Say what a store holds, and what of it any sweep's plan names."""

@@ -39,7 +39,7 @@ class Finding:
 
 def examine() -> tuple[Finding, ...]:
     """Look at everything; nothing is changed or started."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _packages, _libraries, _torch, _disk)
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _packages, _libraries, _torch, _methods, _disk)
     return tuple(finding for check in checks for finding in check())
 
 
@@ -91,6 +91,17 @@ def _torch() -> Iterator[Finding]:
         yield Finding("torch with torchvision", True, "operators load")
     cuda = f"{torch.cuda.device_count()} CUDA device(s)" if torch.cuda.is_available() else "no CUDA device; CPU is used"
     yield Finding("devices", True, f"{cuda}, {os.cpu_count()} CPU cores")
+
+
+def _methods() -> Iterator[Finding]:
+    """Methods that other packages bring."""
+    from core.methods import OFFERS
+
+    for kind, offers in OFFERS.items():
+        for name, cls in offers.classes.items():
+            yield Finding(f"{kind} {name}", True, f"of {cls.distribution}")
+        for refusal in offers.refused:
+            yield Finding(f"{kind} {refusal.name}", False, str(refusal))
 
 
 def _disk() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The commands that look and start nothing: plan, status, analyze, methods, diff, store, ui, doctor."""
+"""The commands that look and start nothing: plan, status, analyze, interplay, methods, diff, store, ui, doctor."""
 
 from __future__ import annotations
 
@@ -139,6 +139,32 @@ def _tell_events(folder: Path, found: Dynamics, console: Console) -> None:
         say(console, f"Is the gravest a double loss? {command}")
 
 
+def interplay(folder: Path, repetitions: int, console: Console) -> None:
+    """Draw SWaST's two experiments on Runge's function, and write the numbers that are shown."""
+    import numpy as np
+
+    from analysis import interplay as runge
+    from analysis.figures import interplay as figures
+    from analysis.figures.canvas import encode
+
+    pruning, degrees = runge.pruning(repetitions), runge.interplay(repetitions)
+    drawn = {
+        "interplay_pruning": (pruning, figures.draw_pruning(runge.drawn(np.random.default_rng((0, 0))), pruning)),
+        "interplay_degree": (degrees, figures.draw_degrees(degrees)),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (table, figure) in drawn.items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+            for kind in ("png", "svg"):
+                (folder / f"{name}.{kind}").write_bytes(encode(figure, kind))
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); name another place with --output") from error
+    say(console, f"pruning a fit of all points costs more than one of the clean: {runge.dearer(pruning):.0%} of draws")
+    for name in drawn:
+        say(console, str(folder / f"{name}.png"), "figure")
+
+
 def store_ls(place: str, console: Console) -> None:
     """Print what a store holds, in one line per number of plans that name it."""
     found = list(keeping.held(Store(place)))
@@ -179,7 +205,7 @@ def methods(name: str | None, console: Console) -> None:
     found = [method for method in everything if name in (None, method.name)]
     if not found:
         known = ", ".join(sorted({method.name for method in everything}))
-        raise UsageError(f"no method is named {name!r}; known: {known}")
+        raise UsageError("; ".join((f"no method is named {name!r}", *catalogue.left_out(name), f"known: {known}")))
     for method in found if name else ():
         _describe(method, console)
     if name is None:
@@ -187,6 +213,8 @@ def methods(name: str | None, console: Console) -> None:
         for method in found:
             table.add_row(method.kind, method.name, method.summary, ", ".join(s.name for s in method.settings))
         console.print(table)
+        for refusal in catalogue.left_out():
+            say(console, refusal, "note")
         say(console, "swast methods NAME describes one, swast methods cell the fields of a run")
 
 
@@ -194,14 +222,15 @@ def _describe(method: catalogue.Method, console: Console) -> None:
     say(console, f"({method.kind}): {method.summary}", method.name)
     if method.description:
         say(console, method.description)
-    for label, line in (("Acts", method.when), ("Costs", method.cost), ("Source", method.source)):
+    told = (("Acts", method.when), ("Costs", method.cost), ("Source", method.source), ("From", method.distribution))
+    for label, line in told:
         if line:
             say(console, f"{label}: {line}")
-    told = any(setting.what for setting in method.settings)
-    table = Table("setting", "default", "allowed", *(["what it is"] if told else []))
+    explained = any(setting.what for setting in method.settings)
+    table = Table("setting", "default", "allowed", *(["what it is"] if explained else []))
     for setting in method.settings:
         row = (setting.name, setting.default, setting.allowed, setting.what)
-        table.add_row(*row[: 3 + told])
+        table.add_row(*row[: 3 + explained])
     console.print(table)
 
 

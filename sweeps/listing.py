@@ -11,12 +11,11 @@ from typing import Any, TypeAlias, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from core.config import CellConfig, as_dict, canonical_json
-from core.coresets import SELECTORS
 from core.data import SOURCES, DataError, Facts, Source
 from core.data.source import PLACES
+from core.methods import PRUNERS, SELECTORS
 from core.models import MODELS
 from core.preservation import PRESERVERS
-from core.pruning import PRUNERS
 from core.rounding import count
 from sweeps.document import Document, Path, SpecError, show
 from sweeps.messages import explain, keys_of, unknown_key

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from core.methods import OFFERS
 from sweeps.document import Path, dotted, show
 
 _ALLOWED: Mapping[str, str] = {
@@ -54,7 +55,7 @@ def explain(error: ValidationError, data: Any, root: Any, prefix: Path = ()) -> 
     if first["type"] == "union_tag_invalid" and isinstance(value, Mapping):
         key, value = f"{key}.name", value["name"]
     allowed = [_allowed(detail, _classes_at(root, data, path)) for other, detail in deepest if other == path]
-    hint = _meant(value, allowed) or _percent(value, first)
+    hint = _left_out(value, key) or _meant(value, allowed) or _percent(value, first)
     return path, f"{key} is {show(value)}, but must be {' or '.join(dict.fromkeys(allowed))}{hint}"
 
 
@@ -79,6 +80,12 @@ def keys_of(classes: Iterable[type]) -> list[str]:
 def _meant(value: object, allowed: Iterable[str]) -> str:
     names = re.findall(r"'([^']*)'", " ".join(allowed))
     return _nearest(value, names) if isinstance(value, str) else ""
+
+
+def _left_out(value: object, key: str) -> str:
+    """What became of another package's method, where it is named and cannot be used."""
+    offers = OFFERS.get(key.partition(".")[0])
+    return "".join(f"; {refusal}" for refusal in (offers.refused if offers else ()) if refusal.name == value)
 
 
 def _percent(value: object, detail: ErrorDetails) -> str:

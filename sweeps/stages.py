@@ -118,11 +118,13 @@ def _effect(cell: CellConfig, field: str, value: Any) -> Any:
 
 
 def _hashed(method: Any, value: Any) -> Any:
-    """What is hashed of a field: a plug-in's parameters without its place, but with its version."""
+    """What is hashed of a field: a plug-in's parameters without its place, but with its version and foreign origin."""
     if not isinstance(value, dict):
         return value
     parameters = {key: item for key, item in value.items() if key not in PLACES}
-    return parameters | {"semantics_version": getattr(method, "semantics_version", 1)}
+    distribution = getattr(method, "distribution", "")
+    origin = {"distribution": distribution} if distribution else {}
+    return parameters | {"semantics_version": getattr(method, "semantics_version", 1)} | origin
 
 
 def _hash(text: str) -> str:

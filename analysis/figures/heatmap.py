@@ -1,5 +1,7 @@
 """Small multiples of heat maps with one colour scale: accuracy, or a measure of synergy."""
 
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +34,12 @@ MARKS: dict[str, tuple[str, tuple[Stroke, ...], Any, str]] = {
 
 @dataclass(frozen=True)
 class _Layout:
-    """Inches: of the figure, above and below the panels, and of the largest panel."""
+    """Inches: of the figure, left of, between, above and below the panels, and of the largest panel."""
 
     width: float
     height: float
+    left: float
+    gap: float
     top: float
     bottom: float
     wide: float
@@ -46,22 +50,25 @@ def draw(info: Heatmap) -> Figure:
     """The heat map; its size follows from the grid, so that text never has to shrink."""
     marks = _marks(info)
     wide = CELL_WIDTH * max(len(p.coreset_ratios) for p in info.panels)
-    width = max(LEFT + RIGHT + len(info.columns) * (wide + GAP_X) - GAP_X, 6.4)
+    longer = 0.07 * max(_longest([name for p in info.panels for name in p.prune_rates]) - 6, 0)
+    left, gap = LEFT + longer, GAP_X + longer
+    width = max(left + RIGHT + len(info.columns) * (wide + gap) - gap, 6.4)
     title = wrap(f"{info.title} · {info.experiment}", width - 0.5, 1.15 * LARGE)
     subtitle = wrap(info.subtitle, width - 0.5, NORMAL)
     caption = wrap(info.caption, width - 0.5)
     high = CELL_HEIGHT * max(len(p.prune_rates) for p in info.panels)
     named = max(lines(_named(p)) for p in info.panels)
     top = 0.44 + 0.2 * lines(title) + 0.18 * (lines(subtitle) + named)
-    bottom = (1.2 if marks else 0.85) + 0.16 * lines(caption)
+    below = max(lines(_broken(name)) for p in info.panels for name in p.coreset_ratios) - 1
+    bottom = (1.2 if marks else 0.85) + 0.16 * (lines(caption) + below)
     height = top + bottom + len(info.rows) * (high + GAP_Y) - GAP_Y
-    figure, at = new_figure(width, height), _Layout(width, height, top, bottom, wide, high)
+    figure, at = new_figure(width, height), _Layout(width, height, left, gap, top, bottom, wide, high)
     _draw_panels(figure, info, at)
     figure.text(0.25 / width, 1 - 0.14 / height, title, size=LARGE, weight="bold", va="top")
-    below = 1 - (0.2 + 0.2 * lines(title)) / height
-    figure.text(0.25 / width, below, subtitle, size=NORMAL, va="top")
+    under = 1 - (0.2 + 0.2 * lines(title)) / height
+    figure.text(0.25 / width, under, subtitle, size=NORMAL, va="top")
     figure.text(0.25 / width, 0.12 / height, caption, size=SMALL, va="bottom", linespacing=1.25)
-    _legend(figure, marks, (bottom - 0.95) / height)
+    _legend(figure, marks, (bottom - 0.95 - 0.16 * below) / height)
     if info.coloured:
         _bar(figure, info, at)
     return figure
@@ -72,7 +79,7 @@ def _draw_panels(figure: Figure, info: Heatmap, at: _Layout) -> None:
     for panel in info.panels:
         i, j = info.rows.index(panel.row), info.columns.index(panel.column)
         wide, high = CELL_WIDTH * len(panel.coreset_ratios), CELL_HEIGHT * len(panel.prune_rates)
-        x, y = LEFT + j * (at.wide + GAP_X), at.height - at.top - i * (at.high + GAP_Y) - high
+        x, y = at.left + j * (at.wide + at.gap), at.height - at.top - i * (at.high + GAP_Y) - high
         axes = figure.add_axes((x / at.width, y / at.height, wide / at.width, high / at.height))
         _draw_panel(axes, panel, info)
         top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
@@ -81,7 +88,7 @@ def _draw_panels(figure: Figure, info: Heatmap, at: _Layout) -> None:
 
 def _bar(figure: Figure, info: Heatmap, at: _Layout) -> None:
     colours, norm = colour_scale(info)
-    right = LEFT + len(info.columns) * (at.wide + GAP_X) - GAP_X + 0.45
+    right = at.left + len(info.columns) * (at.wide + at.gap) - at.gap + 0.45
     tall = min(len(info.rows) * (at.high + GAP_Y) - GAP_Y, 3.6)
     place = (right / at.width, (at.height - at.top - tall) / at.height, 0.16 / at.width, tall / at.height)
     bar = figure.add_axes(place)
@@ -184,8 +191,9 @@ def _label(axes: Axes, panel: Panel, info: Heatmap, place: tuple[bool, bool, boo
     """Ticks, and by ``place`` (top of its column, in the first column, in the last row) the names of panel and axes."""
     named, first, last = place
     rows, columns = panel.value.shape
-    axes.set_xticks(np.arange(columns) + 0.5, panel.coreset_ratios, size=NORMAL)
-    axes.set_yticks(np.arange(rows) + 0.5, panel.prune_rates, size=NORMAL)
+    size = NORMAL if _longest((*panel.coreset_ratios, *panel.prune_rates)) < 9 else SMALL
+    axes.set_xticks(np.arange(columns) + 0.5, [_broken(name) for name in panel.coreset_ratios], size=size)
+    axes.set_yticks(np.arange(rows) + 0.5, [_broken(name) for name in panel.prune_rates], size=size)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if named:
@@ -195,6 +203,16 @@ def _label(axes: Axes, panel: Panel, info: Heatmap, place: tuple[bool, bool, boo
         axes.set_ylabel(f"{said}\n{info.down}", size=NORMAL, linespacing=1.4)
     if last:
         axes.set_xlabel(info.across, size=NORMAL)
+
+
+def _broken(name: str) -> str:
+    """A row's or column's name in lines as wide as a cell; numbers stay whole."""
+    return "\n".join(textwrap.wrap(name, 12, break_long_words=False, break_on_hyphens=False))
+
+
+def _longest(names: Iterable[str]) -> int:
+    """Characters of the longest line."""
+    return max(len(line) for name in names for line in _broken(name).split("\n"))
 
 
 def _named(panel: Panel) -> str:

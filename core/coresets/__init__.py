@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from core.coresets.ccs import CCS
 from core.coresets.craig import Craig
 from core.coresets.d2 import D2
@@ -23,7 +21,7 @@ from core.coresets.random import Random
 from core.coresets.samples import Selector
 from core.coresets.ted import TED
 from core.coresets.uncertainty import Uncertainty
-from core.plugin import choice, named
+from core.plugin import named
 
 SELECTORS: dict[str, type[Selector]] = named(
     (
@@ -47,8 +45,3 @@ SELECTORS: dict[str, type[Selector]] = named(
         PBCS,
     )
 )
-
-if TYPE_CHECKING:
-    SelectorChoice = Selector
-else:
-    SelectorChoice = choice(SELECTORS)

@@ -10,8 +10,8 @@ from core.coresets.difficulty import Difficulty, difficulty, without_hardest
 from core.coresets.facility import chunks
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Count, Flag, Fraction, NonNegative, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import Count, Fraction, NonNegative, plugin
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ class D2(Selector):
     neighbours: Count = 5
     gamma: NonNegative = 0.1
     cutoff: Fraction = 0.4
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "difficulty spread over a graph of neighbours, each pick lowering those beside it"
     source: ClassVar[str] = "Maharana et al. 2024, arXiv 2310.07931"

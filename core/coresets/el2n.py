@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.inputs import error_of, present
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, Fraction, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import Fraction, plugin
 
 if TYPE_CHECKING:
     import torch
@@ -20,11 +20,13 @@ class EL2N(Selector):
     """The hardest samples by the norm of p - y while progress <= ``hard_until``, the easiest after (SWaST's form).
 
     The original keeps the hardest throughout: ``hard_until: 1.0``.
+    Our readings: the norm is that of the one current model, where the original averages over several early ones; one
+    ranking of all samples, as the paper does not tell, or of each class (``balanced``).
     """
 
     name: Literal["el2n"] = "el2n"
     hard_until: Fraction = 0.5
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "norm of the error p - y: hardest in the first half, easiest after"
     source: ClassVar[str] = "Paul et al. 2021, arXiv 2107.07075; switched as in arXiv 2511.09901"

@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, NonNegative, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import NonNegative, plugin
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class EMP(Selector):
     name: Literal["emp"] = "emp"
     memory: NonNegative = 1.0
     """Weight of the entropy."""
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "every epoch: highest loss plus entropy of the prediction, when last trained on"
     source: ClassVar[str] = "Xiao et al. 2024, arXiv 2408.16031"

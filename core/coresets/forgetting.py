@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.difficulty import difficulty
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ class Forgetting(Selector):
     """
 
     name: Literal["forgetting"] = "forgetting"
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "most often forgotten, never learnt first"
     source: ClassVar[str] = "Toneva et al. 2019, arXiv 1812.05159"

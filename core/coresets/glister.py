@@ -9,8 +9,8 @@ from typing_extensions import override
 from core.coresets.gradients import Gradients
 from core.coresets.inputs import error_of, present
 from core.coresets.ranking import highest, picked
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Count, Flag, Positive, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import Count, Positive, plugin
 from core.rounding import count
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Glister(Selector):
     name: Literal["glister"] = "glister"
     rounds: Count = 15
     step_size: Positive = 0.01
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "samples whose gradients lower the validation loss most"
     source: ClassVar[str] = "Killamsetty et al. 2021, arXiv 2012.10630"

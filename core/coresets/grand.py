@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.gradients import Gradients
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ class GraNd(Selector):
     """
 
     name: Literal["grand"] = "grand"
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "longest gradient of the last layer"
     source: ClassVar[str] = "Paul et al. 2021, arXiv 2107.07075"

@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ class KCenter(Selector):
     """
 
     name: Literal["kcenter"] = "kcenter"
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "farthest first: covers the features with least radius"
     source: ClassVar[str] = "Sener & Savarese 2018, arXiv 1708.00489"

@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ class Moderate(Selector):
     """
 
     name: Literal["moderate"] = "moderate"
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "middling distance to the class's median feature"
     source: ClassVar[str] = "Xia et al. 2023, ICLR (openreview 7D5EECbOaf9)"

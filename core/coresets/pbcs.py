@@ -38,6 +38,7 @@ class PBCS(Selector):
     draws: Several = 5
     rounds: Count = 20
     learning_rate: Positive = 1.0
+    """Of the probabilities."""
     ridge: Positive = 0.01
     """Of the regression, times the mean square of the features."""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Samples, Selector
-from core.plugin import Flag, plugin
+from core.coresets.samples import Balanced, Coreset, Samples, Selector
+from core.plugin import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ class Random(Selector):
     """A uniform draw without replacement; ``balanced`` draws every class's quota from that class."""
 
     name: Literal["random"] = "random"
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "a uniform draw"
 

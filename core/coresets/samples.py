@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import Field
+
+from core.plugin import Flag
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 
     State: TypeAlias = Mapping[str, Tensor]
 
+Balanced: TypeAlias = Annotated[Flag, Field(description="Every class keeps its quota of samples; else none does.")]
 Need: TypeAlias = Literal["logits", "features", "history", "validation", "coreset"]
 """``validation``: the validation split too, seen as the other needs say; refused for cells without one."""
 
@@ -61,6 +66,8 @@ class Selector:
 
     name: str
     semantics_version: ClassVar[int] = 1
+    distribution: ClassVar[str] = ""
+    """Name and version of the package that brings it, where that is another one; part of the cache key."""
     source: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     needs: ClassVar[frozenset[Need]] = frozenset()

@@ -9,8 +9,8 @@ from typing_extensions import override
 from core.coresets.gradients import Gradients
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, Ratio, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import Ratio, plugin
 from core.pruning.schedule import cubic
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TED(Selector):
 
     name: Literal["ted"] = "ted"
     until: Ratio = 0.5
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "largest effect on what the kept samples teach about those left out; fewer and fewer"
     source: ClassVar[str] = "Xiao et al. 2024, arXiv 2405.03228"

@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Coreset, Need, Samples, Selector
-from core.plugin import Flag, plugin
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.plugin import plugin
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +20,14 @@ Kind: TypeAlias = Literal["least_confidence", "entropy", "margin"]
 
 @plugin
 class Uncertainty(Selector):
-    """The most uncertain samples: least p of the predicted class, largest entropy, or least gap of the two largest p.
+    """The most uncertain, by ``kind``: least p of the predicted class, largest entropy, least gap to the next p.
 
     Labels are not read, but for the quotas of ``balanced``.
     """
 
     name: Literal["uncertainty"] = "uncertainty"
     kind: Kind = "least_confidence"
-    balanced: Flag = False
+    balanced: Balanced = False
 
     summary: ClassVar[str] = "most uncertain predictions, whatever the label"
     source: ClassVar[str] = "Coleman et al. 2020, arXiv 1906.11829"

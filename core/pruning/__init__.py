@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from core.plugin import choice, named
+from core.plugin import named
 from core.pruning.gmp import GMP
 from core.pruning.grasp import GraSP
 from core.pruning.lnpt import LNPT
@@ -22,8 +20,3 @@ from core.pruning.synflow import SynFlow
 PRUNERS: dict[str, type[Pruner]] = named(
     (NoPruning, Random, SNIP, GraSP, SynFlow, GMP, SEVEN, Screening, LNPT, RigL, SET, ProbMask)
 )
-
-if TYPE_CHECKING:
-    PrunerChoice = Pruner
-else:
-    PrunerChoice = choice(PRUNERS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from pydantic import Field
 
 from core.pruning.mask import kept, top_of_all, top_of_each
 from core.pruning.pruner import Group
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
     from core.pruning.pruner import Mask
 
-Allocation: TypeAlias = Literal["global", "uniform", "erk"]
+Allocation: TypeAlias = Annotated[
+    Literal["global", "uniform", "erk"],
+    Field(description="Among layers: by their scores, one rate for all, or more kept in narrow ones (ERK)."),
+]
 Shape: TypeAlias = Sequence[int]
 
 

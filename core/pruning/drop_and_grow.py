@@ -32,7 +32,9 @@ class DropAndGrow(Pruner):
     allocation: Allocation = "erk"
     update_every: UpdateEvery = 100
     drop_fraction: Fraction = 0.3
+    """Of a layer's kept weights, exchanged at the first update; a cosine takes it to 0."""
     stop: Ratio = 0.75
+    """Of the epochs, when the mask is settled."""
 
     when: ClassVar[str] = "before the first epoch, and at every update_every until stop"
 

@@ -30,7 +30,9 @@ class Gradual(Pruner):
 
     allocation: Allocation = "global"
     start: Fraction | None = None
+    """Of the epochs, when pruning begins; null: with the first selection."""
     end: Ratio = 0.75
+    """Of the epochs, when the prune rate is reached."""
     update_every: UpdateEvery = 100
 
     when: ClassVar[str] = "from start to end, at every update_every; nothing grows again"

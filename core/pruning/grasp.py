@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class GraSP(FixedAtInit):
     """Before training, remove the weights of largest -w * (H g): those whose loss leaves the gradient flow largest.
 
-    g and H are gradient and Hessian of the calibration batch's loss, its logits divided by ``temperature``. One batch
-    where the original draws ten samples per class.
+    g and H are gradient and Hessian of the calibration batch's loss, its logits divided by ``temperature``. Our
+    reading: one batch, where the original draws ten samples per class.
     """
 
     name: Literal["grasp"] = "grasp"

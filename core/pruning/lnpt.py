@@ -24,10 +24,10 @@ class LNPT(Gradual):
 
     The gap is the squared distance between the classifier's inputs and a teacher's, averaged over the calibration
     batch, whose labels are never read. The state holds the teacher's weights, ``teacher``.
-    A layer that the gap does not read, the classifier above all, is pruned by magnitude, to about the rate of its
-    group: each of its weights is worth the group's score of the same rank.
     Our readings: the original's teacher is a mature network elsewhere; ours is the run's own moving average, which
-    keeps ``teacher_decay`` of itself at every step and is never masked. The gradual schedule of ``gmp``.
+    keeps ``teacher_decay`` of itself at every step and is never masked. The gradual schedule of ``gmp``. A layer that
+    the gap does not read, the classifier above all, is pruned by magnitude, to about the rate of its group: each of its
+    weights is worth the group's score of the same rank.
     """
 
     name: Literal["lnpt"] = "lnpt"

@@ -130,6 +130,8 @@ class Pruner:
     name: str
     semantics_version: ClassVar[int] = 1
     """Raised whenever the same hyper-parameters give different results; part of the cache key."""
+    distribution: ClassVar[str] = ""
+    """Name and version of the package that brings it, where that is another one; part of the cache key."""
     source: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "never"

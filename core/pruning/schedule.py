@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
 
 from core.plugin import Count, plugin
 from core.pruning.pruner import Moment
@@ -17,8 +19,10 @@ class PerInterval:
     per_interval: Count
 
 
-UpdateEvery: TypeAlias = Count | PerInterval
-"""Every so many optimizer steps of the run, or so many times per interval between selections."""
+UpdateEvery: TypeAlias = Annotated[
+    Count | PerInterval,
+    Field(description="Optimizer steps from one update of the mask to the next, or updates between two selections."),
+]
 
 
 def is_due(update_every: UpdateEvery, moment: Moment) -> bool:

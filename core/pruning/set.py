@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @plugin
 class SET(DropAndGrow):
-    """RigL with random growth, the same schedule included; the original drops a constant fraction once per epoch."""
+    """RigL with random growth: drop the smallest weights, grow random ones.
+
+    Our reading: the schedule is RigL's too, in epochs, where the original drops a constant fraction once per epoch.
+    """
 
     name: Literal["set"] = "set"
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from core.pruning import PRUNERS, PrunerChoice
+from core.methods import PrunerChoice
+from core.pruning import PRUNERS
 from core.pruning.mask import density, kept
 from core.pruning.pruner import Group, Moment, Pruner
 from core.pruning.scope import prunable

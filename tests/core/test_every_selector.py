@@ -13,9 +13,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from core.coresets import SELECTORS, SelectorChoice
+from core.coresets import SELECTORS
 from core.coresets.ranking import quotas
 from core.coresets.samples import Coreset, Samples, Selector
+from core.methods import SelectorChoice
 from core.rounding import count
 from tests.core.harness import digest, each, samples
 

@@ -8,14 +8,27 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.catalogue import KINDS, markdown, methods
+from orchestration.catalogue import KINDS, Method, markdown, methods
 from orchestration.cli import app, main
 from orchestration.doctor import examine
 from orchestration.sweep import SweepBusyError, held
 from tests.orchestration.grids import TINY
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = {"run", "train", "plan", "status", "analyze", "methods", "diff", "ui", "doctor", "submit", "confirm"}
+COMMANDS = {
+    "run",
+    "train",
+    "plan",
+    "status",
+    "analyze",
+    "methods",
+    "diff",
+    "ui",
+    "doctor",
+    "submit",
+    "confirm",
+    "interplay",
+}
 
 
 def call(*arguments: str | Path) -> str:
@@ -97,6 +110,20 @@ def test_ui_on_a_used_port_is_one_sentence(
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         assert f"port {port} is in use" in refused(capsys, monkeypatch, "ui", tmp_path, "--port", port)
+
+
+def test_interplay_writes_two_figures_and_their_numbers(tmp_path: Path) -> None:
+    assert "interplay_degree.png" in call("interplay", "--output", tmp_path / "new" / "folder", "--repetitions", "2")
+    kinds = [f"interplay_{name}.{kind}" for name in ("degree", "pruning") for kind in ("csv", "png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(kinds)
+
+
+def test_interplay_where_nothing_can_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    told = refused(capsys, monkeypatch, "interplay", "--repetitions", "2", "--output", tmp_path / "file" / "x")
+    assert "cannot write to" in told
 
 
 def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:
@@ -199,6 +226,28 @@ def test_methods_lists_everything_and_describes_one() -> None:
     told = call("methods")
     assert all(method.name in told for method in methods())
     assert "number in [0, 1]" in call("methods", "rigl")
+
+
+METHODS = [method for kind in ("pruner", "selector") for method in methods(kind)]
+READINGS = {
+    *("rigl", "set", "gmp", "seven", "probmask", "screening", "lnpt", "rows", "lowrank"),
+    *("gradmatch", "el2n", "grand", "emp", "ted", "pbcs", "infobatch", "prunefuse"),
+}
+"""What the papers leave open, by methods: their descriptions mark it as ours."""
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.kind}-{method.name}")
+def test_every_method_is_described(method: Method) -> None:
+    told = call("methods", method.name)
+    assert f"{method.name} ({method.kind}): {method.summary}" in told
+    assert f"Acts: {method.when}" in told
+    assert f"Costs: {method.cost}" in told
+    assert f"Source: {method.source}" in told or method.name in ("none", "random")
+    for setting in method.settings:
+        assert setting.what or f"``{setting.name}" in method.description, setting.name
+        assert re.search(r" in [\[(]|boolean| or ", setting.allowed), setting.allowed
+    if method.name in READINGS:
+        assert re.search(r"\b[Oo]ur\s+readings?:", method.description)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -54,6 +54,7 @@ def test_as_shipped_a_grid_lacks_its_data_at_most(path: Path, tmp_path: Path, mo
         ("collapse-cure", 80, 130),
         ("cifar10-cpu", 27, 33),
         ("frontier", 240, 297),
+        ("methods-cpu", 216, 291),
         ("paper-table1-r18", 150, 220),
         ("paper-table1-r101", 150, 220),
         ("paper-tinyimagenet-r101", 50, 90),
@@ -88,6 +89,11 @@ def test_quickstart_is_what_it_is_said_to_be() -> None:
 
 def test_the_frontier_grid_is_searched_with_less_than_a_third_of_its_cells() -> None:
     assert make_plan(loaded("frontier")).budget_cells == 89
+
+
+def test_the_grid_of_methods_crosses_six_pruners_with_six_selectors() -> None:
+    pairs = {(c.pruner.name, c.selector.name, c.prune_rate, c.coreset_ratio) for c in loaded("methods-cpu").listed}
+    assert len(pairs) == 6 * 6 * 2
 
 
 def papers(cell: CellConfig) -> tuple[object, ...]:
