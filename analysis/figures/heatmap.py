@@ -118,7 +118,7 @@ def _draw_panel(axes: Axes, panel: Panel, info: Heatmap) -> None:
             for (x0, x1), (y0, y1) in strokes:
                 axes.add_line(Line2D((j + x0, j + x1), (i + y0, i + y1), color=colour))
         else:
-            _write(axes, panel, i, j, face, diverging, halo=open_question)
+            _write(axes, panel, i, j, face, diverging)
         if panel.fallen[i, j]:
             _mark_collapse(axes, panel, i, j, face)
     if panel.frontier is not None:
@@ -154,13 +154,12 @@ def _hatched(x: int, y: int, ink: str) -> Rectangle:
         return Rectangle((x, y), 1, 1, facecolor="none", edgecolor=shade, linewidth=0, hatch=HATCH)
 
 
-def _write(axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool, halo: bool) -> None:
+def _write(axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool) -> None:
     text = cell_text(panel, i, j, diverging)
     ink = "#444444" if panel.state[i, j] == CONTROL else _ink(face)
     middle = i + (0.6 if panel.fallen[i, j] else 0.5)  # below what stands in the corner
-    written = axes.text(j + 0.5, middle, text, ha="center", va="center", size=SMALL, color=ink, linespacing=1.1)
-    if halo:
-        written.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground=face)])
+    written = axes.text(j + 0.5, middle, text, ha="center", va="center", size=SMALL, linespacing=1.1, zorder=5)
+    written.set(color=ink, path_effects=[patheffects.withStroke(linewidth=2.6, foreground=face)])
 
 
 def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
