@@ -73,7 +73,10 @@ def _points(joint: pd.DataFrame) -> tuple[list[tuple[float, float]], int]:
 
 
 def _placed(grids: pd.DataFrame, joint: pd.DataFrame, points: list[tuple[float, float]]) -> pd.DataFrame:
-    """The cells of each point and preservation with their places, in the order in which a panel shows them."""
+    """The cells of each point and preservation with their places, in the order in which a panel shows them.
+
+    A control is there once for every pair that it serves: the same numbers at the same place.
+    """
     pairs = joint[["pruner", "selector", "preservation"]].drop_duplicates()
     cells = grids.merge(pairs, on=["pruner", "selector", "preservation"])
     pruned, reduced = cells["role"].isin(PRUNED), cells["role"].isin(REDUCED)
@@ -86,10 +89,8 @@ def _placed(grids: pd.DataFrame, joint: pd.DataFrame, points: list[tuple[float, 
         here = (~pruned | (cells["prune_rate"] == rate)) & (~reduced | (cells["coreset_ratio"] == ratio))
         at = f"prune rate {100 * rate:.4g} %, coreset ratio {100 * ratio:.4g} %"
         parts.append(placed[here].assign(named=at, prune_rate_shown=rate, coreset_ratio_shown=-ratio))
-    # A control stands in every pair's grid.
-    once = pd.concat(parts).drop_duplicates([*_BY, "down", "across"])
-    once = once.sort_values([*_BY, "down", "across"], ignore_index=True)
-    return once.astype({"down": "str", "across": "str"})
+    ordered = pd.concat(parts).sort_values([*_BY, "down", "across"], ignore_index=True)
+    return ordered.astype({"down": "str", "across": "str"})
 
 
 def _ordered(names: pd.Series, first: str) -> pd.Series:

@@ -10,6 +10,8 @@ from PIL import Image
 
 SMALL, NORMAL, LARGE = 9.0, 10.0, 12.0
 DPI = 200
+WEBP = 16383
+"""Pixels that a side of a WebP image has at most."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -41,7 +43,11 @@ def encode(figure: Figure, kind: str) -> bytes:
 
 
 def lossless(png: bytes) -> bytes:
-    """The same pixels as WebP, half the size: a palette would cut the colour scale into bands."""
-    stream = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(stream, format="webp", lossless=True)
+    """The same pixels as WebP, half the size: a palette would cut the colour scale into bands.
+
+    What is too large for the format is scaled down.
+    """
+    stream, image = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((WEBP, WEBP))
+    image.save(stream, format="webp", lossless=True)
     return stream.getvalue()

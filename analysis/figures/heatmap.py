@@ -19,6 +19,8 @@ from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, UNDEFINED, Curve
 
 CELL_WIDTH, CELL_HEIGHT = 0.76, 0.52
 LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.3, 0.62, 0.5
+WIDEST = 24.0
+"""Inches, beyond which the columns go on in a band below."""
 GREY, HATCH = "#ececec", "////"
 OUTLINE, FRONTIER = "#111111", "#D55E00"
 # Colour, diagonals (of a unit cell), marker in the legend, and words of a cell without a number.
@@ -34,7 +36,10 @@ MARKS: dict[str, tuple[str, tuple[Stroke, ...], Any, str]] = {
 
 @dataclass(frozen=True)
 class _Layout:
-    """Inches: of the figure, left of, between, above and below the panels, and of the largest panel."""
+    """Inches: of the figure, left of, between, above and below the panels, and of the largest panel.
+
+    ``columns`` panels stand side by side; a band of them, ``band`` high, starts every ``pitch``.
+    """
 
     width: float
     height: float
@@ -44,6 +49,9 @@ class _Layout:
     bottom: float
     wide: float
     high: float
+    columns: int
+    band: float
+    pitch: float
 
 
 def draw(info: Heatmap) -> Figure:
@@ -52,7 +60,8 @@ def draw(info: Heatmap) -> Figure:
     wide = CELL_WIDTH * max(len(p.coreset_ratios) for p in info.panels)
     longer = 0.07 * max(_longest([name for p in info.panels for name in p.prune_rates]) - 6, 0)
     left, gap = LEFT + longer, GAP_X + longer
-    width = max(left + RIGHT + len(info.columns) * (wide + gap) - gap, 6.4)
+    columns = min(len(info.columns), max(1, int((WIDEST - left - RIGHT + gap) / (wide + gap))))
+    width = max(left + RIGHT + columns * (wide + gap) - gap, 6.4)
     title = wrap(f"{info.title} · {info.experiment}", width - 0.5, 1.15 * LARGE)
     subtitle = wrap(info.subtitle, width - 0.5, NORMAL)
     caption = wrap(info.caption, width - 0.5)
@@ -61,8 +70,11 @@ def draw(info: Heatmap) -> Figure:
     top = 0.44 + 0.2 * lines(title) + 0.18 * (lines(subtitle) + named)
     below = max(lines(_broken(name)) for p in info.panels for name in p.coreset_ratios) - 1
     bottom = (1.2 if marks else 0.85) + 0.16 * (lines(caption) + below)
-    height = top + bottom + len(info.rows) * (high + GAP_Y) - GAP_Y
-    figure, at = new_figure(width, height), _Layout(width, height, left, gap, top, bottom, wide, high)
+    band = len(info.rows) * (high + GAP_Y) - GAP_Y
+    pitch = band + 0.75 + 0.18 * named + 0.16 * below
+    height = top + bottom + band + (-(-len(info.columns) // columns) - 1) * pitch
+    figure = new_figure(width, height)
+    at = _Layout(width, height, left, gap, top, bottom, wide, high, columns, band, pitch)
     _draw_panels(figure, info, at)
     figure.text(0.25 / width, 1 - 0.14 / height, title, size=LARGE, weight="bold", va="top")
     under = 1 - (0.2 + 0.2 * lines(title)) / height
@@ -77,9 +89,10 @@ def draw(info: Heatmap) -> Figure:
 def _draw_panels(figure: Figure, info: Heatmap, at: _Layout) -> None:
     """Every panel in its place, from the top left; cells are equally large in all."""
     for panel in info.panels:
-        i, j = info.rows.index(panel.row), info.columns.index(panel.column)
+        i, (band, j) = info.rows.index(panel.row), divmod(info.columns.index(panel.column), at.columns)
         wide, high = CELL_WIDTH * len(panel.coreset_ratios), CELL_HEIGHT * len(panel.prune_rates)
-        x, y = at.left + j * (at.wide + at.gap), at.height - at.top - i * (at.high + GAP_Y) - high
+        x = at.left + j * (at.wide + at.gap)
+        y = at.height - at.top - band * at.pitch - i * (at.high + GAP_Y) - high
         axes = figure.add_axes((x / at.width, y / at.height, wide / at.width, high / at.height))
         _draw_panel(axes, panel, info)
         top_one = i == min(info.rows.index(p.row) for p in info.panels if p.column == panel.column)
@@ -88,8 +101,8 @@ def _draw_panels(figure: Figure, info: Heatmap, at: _Layout) -> None:
 
 def _bar(figure: Figure, info: Heatmap, at: _Layout) -> None:
     colours, norm = colour_scale(info)
-    right = at.left + len(info.columns) * (at.wide + at.gap) - at.gap + 0.45
-    tall = min(len(info.rows) * (at.high + GAP_Y) - GAP_Y, 3.6)
+    right = at.left + at.columns * (at.wide + at.gap) - at.gap + 0.45
+    tall = min(at.band, 3.6)
     place = (right / at.width, (at.height - at.top - tall) / at.height, 0.16 / at.width, tall / at.height)
     bar = figure.add_axes(place)
     figure.colorbar(ScalarMappable(norm, colours), cax=bar)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from analysis import report
 from analysis.figures import heatmap
 from analysis.frontier import collapse_grid
 from analysis.pairings import POINTS, UNPRUNED, WHOLE, pairings
-from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, Heatmap
+from analysis.panels import COLOURED, CONTROL, FAILED, MISSING, Heatmap, heatmaps
 from analysis.surface import surface
 from analysis.synergy import synergy
 from tests.analysis.synthetic_runs import run, table, write
@@ -115,6 +116,21 @@ def test_long_names_are_broken_and_kept_off_the_cells() -> None:
     labels = [label.get_window_extent(renderer) for label in figure.axes[1].get_yticklabels()]
     assert min(box.x0 for box in labels) > first.x1
     assert second.x0 > first.x1
+
+
+def test_many_panels_go_on_in_bands_that_fit_a_page() -> None:
+    rows = [run(0, 1, 0, 0.95)]
+    pruners, selectors = [f"pruner{i}" for i in range(6)], [f"selector{i}" for i in range(6)]
+    rows += [row(0.9, 1, 0, 0.9, pruner=pruner) for pruner in pruners]
+    rows += [row(0, 0.1, 0, 0.8, selector=selector) for selector in selectors]
+    rows += [row(0.9, 0.1, 0, 0.7, pruner, selector) for pruner in pruners for selector in selectors]
+    runs = table(rows)
+    figure = heatmap.draw(heatmaps(surface(runs), synergy(runs))[0])
+    assert figure.get_figwidth() <= heatmap.WIDEST
+    boxes = [axes.get_position() for axes in figure.axes]
+    assert len({round(box.y0, 6) for box in boxes[:36]}) > 1
+    assert all(box.x0 > 0 and box.x1 < 1 and box.y0 > 0 and box.y1 < 1 for box in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_the_report_shows_both(tmp_path: Path) -> None:
