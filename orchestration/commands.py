@@ -29,6 +29,7 @@ from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
 from orchestration.views import analyze, local_uri, planned, sweep_of
+from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
 from sweeps.plan import Plan
 from sweeps.spec import load
@@ -101,8 +102,8 @@ def _run_cells(
     cells = {cell.cell_id: cell for cell in todo}
     flop = plan.shared.flop * (1.0 if plan.budget_cells is None else plan.budget_cells / len(plan.cells))
     with Progress(cells, flop, len(sweep.cells.cells) - len(todo), console) as progress:
-        observer: Observer = progress if tracker is None else Observers((progress, tracker))
-        rounds = Rounds(sweep, plan, observer, target.budget or Budget())
+        told: Observer = progress if tracker is None else Observers((progress, tracker))
+        rounds = Rounds(sweep, plan, Observers((told, Watch(sweep, told))), target.budget or Budget())
         try:
             with _machine(target, sweep, todo) as (slots, run_round):
                 if search is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from analysis.events import FILE as EVENTS
+from analysis.events import tag
 from core.config import as_dict, flatten
 from orchestration.past import rows_so_far
 from orchestration.provenance import patch, provenance
@@ -64,6 +66,8 @@ ALWAYS = "coreset/size"
 """A metric that every epoch has."""
 COLLAPSE = "collapse"
 """The tag of a run whose history holds an event: the kind of the gravest, and its status."""
+OF_EVENT = ("drop", "excess", "recovery")
+"""``collapse/<name>``: what the gravest event comes to at its horizon, or so far."""
 LEDGERS = ("dense", "sparse", "selection", "relative", "paper")
 """``flops/<name>``: the cell's cost so far, cumulated over its epochs."""
 FILES = ("report.html", "sweep.yaml", "*.json", "*.parquet", "*.csv", "figures", "tables", "confirmations")
@@ -145,17 +149,36 @@ class Sink:
         self._log_patch()
         self._client.set_terminated(self._parent, "FINISHED")
 
+    def tell(self, cell_id: str, event: Mapping[str, Any] | None) -> None:
+        """Tag a run with its gravest event, and log what that comes to; a run without one has no such tag."""
+        run_id = self._runs_by_cell.get(cell_id, "")
+        known, told = self._collapse.get(run_id), None if event is None else tag(event["kind"], event["status"])
+        if run_id and told is not None and told != known:
+            self._client.set_tag(run_id, COLLAPSE, told)
+            self._collapse[run_id] = told
+        elif told is None and known is not None:
+            self._client.delete_tag(run_id, COLLAPSE)
+            del self._collapse[run_id]
+        if run_id and event is not None:
+            self._measure(run_id, cell_id, event)
+
+    def _measure(self, run_id: str, cell_id: str, event: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        moments = _milliseconds(rows_so_far(self._sweep.chains[cell_id], self._sweep.store))
+        at = min(event.get("horizon", 0), len(moments))
+        values = {f"collapse/{name}": event.get(name) for name in OF_EVENT}
+        known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+        if at and known:
+            metrics = [Metric(name, value, moments[at - 1], at) for name, value in known.items()]
+            self._client.log_batch(run_id, metrics=metrics)
+
     def _tell_collapses(self) -> None:
-        """Tag each run with its gravest event; a run without one has no such tag."""
+        """What the analysis found at the end is what counts; a cell that was stopped is no part of it."""
         told = collapses(self._sweep.folder)
         for cell_id, run_id in self._runs_by_cell.items():
-            known, kind = self._collapse.get(run_id), told.get(cell_id)
-            if kind is not None and kind != known:
-                self._client.set_tag(run_id, COLLAPSE, kind)
-            elif kind is None and known is not None:
-                self._client.delete_tag(run_id, COLLAPSE)
-        runs = self._runs_by_cell
-        self._collapse = {runs[cell_id]: kind for cell_id, kind in told.items() if cell_id in runs}
+            if cell_id in told or (run_id in self._collapse and not self._sweep.store.stopped(cell_id)):
+                self.tell(cell_id, told.get(cell_id))
 
     def _explain(self, run_id: str, reason: str | None) -> None:
         """Say why a run failed; a run that is tried again or succeeds has no reason any more."""
@@ -245,13 +268,12 @@ class Sink:
                 self._client.log_artifact(self._parent, str(path))
 
 
-def collapses(folder: Path) -> dict[str, str]:
-    """By cell_id the gravest of its events in the folder, such as ``critical_double_loss (suspected)``."""
+def collapses(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """By cell_id the gravest of its events in the folder."""
     path = folder / EVENTS
-    found: dict[str, str] = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for event in json.loads(path.read_bytes()) if path.is_file() else ():  # the gravest first
-        told = f"{event['kind']} ({event['status']})" if event["status"] else event["kind"]
-        found.setdefault(event["cell_id"], told)
+        found.setdefault(event["cell_id"], event)
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.events import Event
 from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers, Report
@@ -46,6 +47,7 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.reports: list[Report] = []
+        self.events: dict[str, tuple[Event, ...]] = {}
 
     def started(self, cell_id: str) -> None:
         self.calls.append(("started", cell_id))
@@ -61,6 +63,9 @@ class Recorder:
 
     def failed(self, cell_id: str, reason: str) -> None:
         self.calls.append(("failed", cell_id))
+
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        self.events[cell_id] = events
 
 
 def dispatch(sweep: Sweep, observer: Observer = Observers(())) -> Dispatch:  # noqa: B008 (a frozen value)
