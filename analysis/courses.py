@@ -70,8 +70,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     row_H = pd.Index(cells["cell_id"]).get_indexer(pd.Index(history["cell_id"]))
     history, row_H = history[row_H >= 0], row_H[row_H >= 0]
     epoch_H = history["epoch"].to_numpy(dtype=np.int64)
-    last_C = _last(cells, row_H, epoch_H)
-    planned_C = np.where(cells["status"] == RUNNING, cells["epochs"].to_numpy(dtype=np.float64, na_value=0), last_C)
+    last_C, planned_C = _last(cells, row_H, epoch_H)
     shape = len(cells), int(max(epoch_H.max(initial=1), planned_C.max(initial=1)))
 
     def matrix(column: str) -> Floats:
@@ -83,9 +82,8 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     split = _split(history, row_H, len(cells))
     accuracy_CT, switch_CT = matrix(f"accuracy_{split}"), matrix("switch") == 1
     filled_CT, group_C = filled(accuracy_CT, last_C), _groups(grid, cells)
-    found = [
-        _switches(switch_CT[group_C == g], _told(cells[group_C == g], select_every)) for g in range(_many(group_C))
-    ]
+    of_group = [group_C == g for g in range(_many(group_C))]
+    found = [_switches(switch_CT[group], _told(cells[group], select_every)) for group in of_group]
     return Courses(
         cells,
         split,
@@ -99,7 +97,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
         {name: matrix(name) for name in MEASURED if name in history},
         _layers(history, row_H, epoch_H),
         last_C,
-        planned_C.astype(np.int64),
+        planned_C,
         _samples(cells, split),
         _references(grid, cells),
         group_C,
@@ -164,15 +162,16 @@ def _cells(grid: Grid, history: pd.DataFrame) -> pd.DataFrame:
     return named.assign(preservation=own["own_preservation"])
 
 
-def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> Ints:
-    """The planned last epoch; of a run that ended early, the last one seen."""
+def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> tuple[Ints, Ints]:
+    """The planned last epoch, or the last one seen of a run that ended early or goes on; and where that will end."""
     seen = np.zeros(len(cells), dtype=np.int64)
     np.maximum.at(seen, row_H, epoch_H)
     planned = cells["epochs"].to_numpy(dtype=np.float64, na_value=np.nan)
     whole = (cells["status"] == "finished").to_numpy() & (planned >= seen)
     if "reason" in cells:
         whole &= (cells["reason"] != "diverged").to_numpy()
-    return np.where(whole, np.nan_to_num(planned), seen).astype(np.int64)
+    last = np.where(whole, np.nan_to_num(planned), seen).astype(np.int64)
+    return last, np.where(cells["status"] == RUNNING, np.nan_to_num(planned), last).astype(np.int64)
 
 
 def _split(history: pd.DataFrame, row_H: Ints, cells: int) -> str:

@@ -34,6 +34,7 @@ _NAMED: dict[str, Side] = {
     "seed": "record",
     "status": "record",
     "reason": "record",
+    "branched_from": "record",
     "chance": "record",
     "seconds": "record",
     "prune_rate": "axis",

@@ -63,6 +63,7 @@ RUN_COLUMNS: tuple[Column, ...] = (
     Column("coreset_ratio", "float", "fraction of samples", within=POSITIVE_FRACTION),
     Column("status", "str", words=(*STATUSES, RUNNING)),
     _optional("reason", "str", "", absent="diverged runs cannot be counted"),
+    _optional("branched_from", "str", ""),
     Column("epochs", "int", "epochs", nullable=True, within=NOT_NEGATIVE),
     Column("accuracy_test", "float", "fraction", nullable=True, within=FRACTION),
     _optional("accuracy_val", "float", "fraction", FRACTION),

@@ -92,7 +92,7 @@ class Progress:
         """A cell's collapse events are others now: the first loss that lasts is told, the others are counted."""
         lasting = [event for event in events if event.irreversible and cell_id in self._cells]
         if lasting and not self.collapses:
-            what = f"{cell_id} ({label(self._cells[cell_id].config)}): {lasting[0].reason}"
+            what = f"{cell_id} ({self._labels[cell_id]}): {lasting[0].reason}"
             say(self._console, what, "first collapse")
         self.collapses = self.collapses | {cell_id} if lasting else self.collapses - {cell_id}
 

@@ -12,7 +12,7 @@ from analysis.runs import RUNNING
 from core.config import CellConfig, as_dict, flatten
 from core.flops import paper_relative
 from orchestration.files import write_atomically
-from orchestration.runner import rows_so_far
+from orchestration.past import rows_so_far
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell, applies, swept_fields
 
@@ -100,6 +100,7 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
     row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
     row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}
     row |= {"coreset_ratio": config.coreset_ratio, "chance": sweep.bundle(config).chance}
+    row |= {"branched_from": cell.branched_from} if cell.branched_from else {}
     row |= {"n_val": len(sweep.bundle(config).val), "n_test": len(sweep.bundle(config).test)}
     return row | {field: _acting(flat.get(field)) if applies(config, field) else None for field in extra}
 

@@ -44,10 +44,17 @@ class Tracker:
 
     def start(self) -> None:
         """Begin; cells that finished in an earlier session are written too, where MLflow lacks them."""
-        for cell in self._sweep.cells.cells:
-            if self._sweep.finished(cell):
-                self._waiting[cell.cell_id] = "FINISHED"
+        self.follow(self._sweep)
         self._thread.start()
+
+    def follow(self, sweep: Sweep) -> None:
+        """Go on with the sweep when it has more cells."""
+        finished = {cell.cell_id: cell for cell in sweep.cells.cells if sweep.finished(cell)}
+        with self._changed:
+            self._sweep = sweep
+            self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
+            self._waiting |= dict.fromkeys(finished, "FINISHED")
+            self._changed.notify()
 
     def started(self, cell_id: str) -> None:
         """Nothing is stored yet."""
@@ -121,8 +128,9 @@ class Tracker:
         with self._changed:
             cell_id, status = next(iter(self._waiting.items()), ("", None))
             fallen, event = next(iter(self._collapses.items()), ("", None))
-        if self._sink is None:
-            self._sink = self._connect()
+            sweep = self._sweep
+        if self._sink is None or self._sink.sweep is not sweep:
+            self._sink = self._connect(sweep)
         elif status is not None:
             self._sink.write(self._cells[cell_id], status)
             self._wrote(cell_id, status)
@@ -150,8 +158,8 @@ class Tracker:
                 cell_id = next(iter(self._waiting))
                 self._waiting[cell_id] = self._waiting.pop(cell_id)
 
-    def _connect(self) -> Sink:
-        sink = Sink(self._sweep, self._uri)
+    def _connect(self, sweep: Sweep) -> Sink:
+        sink = Sink(sweep, self._uri)
         with self._changed:
             for cell_id in sink.finished():
                 if self._waiting.get(cell_id) == "FINISHED":

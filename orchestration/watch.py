@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, sweep: Sweep, observer: Observer) -> None:
         self._sweep = sweep
         self._observer = observer
-        self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
+        self._cells = {cell.cell_id: cell for cell in sweep.cells.cells if not cell.branched_from}
         self._fields = further_fields(sweep)
         self._settings = {cell.config.select_every for cell in sweep.cells.cells if cell.config.coreset_ratio < 1}
         self._courses: dict[str, Course] = {}
@@ -40,6 +40,8 @@ class Watch:
         self._stored: dict[str, int] = {}
         self._told: dict[str, str] = {}
         self._due = 0.0
+        self.stops: dict[str, str] = {}
+        """Cells that the grid wants stopped for what was found of them, and why."""
 
     def started(self, cell_id: str) -> None:
         """Nothing is stored yet."""
@@ -48,13 +50,11 @@ class Watch:
         """The rows of a new checkpoint can be looked at."""
         if report.stored > self._stored.get(report.cell_id, 0):
             self._stored[report.cell_id] = report.stored
-            self._changed.add(report.cell_id)
-            self._look_if_due()
+            self._look_at(report.cell_id)
 
     def finished(self, cell_id: str) -> None:
         """All rows can be looked at."""
-        self._changed.add(cell_id)
-        self._look_if_due()
+        self._look_at(cell_id)
 
     def failed(self, cell_id: str, reason: str) -> None:
         """The cell is no part of the analysis, and no control of another one."""
@@ -67,7 +67,11 @@ class Watch:
     def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
         """It is this object that says so."""
 
-    def _look_if_due(self) -> None:
+    def _look_at(self, cell_id: str) -> None:
+        """Look as soon as it is due; a branch, which is no part of the grid, is not looked at."""
+        if cell_id not in self._cells:
+            return
+        self._changed.add(cell_id)
         started = time.monotonic()
         if started >= self._due:
             self.look()
@@ -86,7 +90,13 @@ class Watch:
             if told != self._told.get(cell_id, ""):
                 self._told[cell_id] = told
                 self._observer.collapsed(cell_id, events)
+            self._judge(cell_id, events)
         self._forget(found)
+
+    def _judge(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        lasting = [event for event in events if event.irreversible]
+        if self._sweep.spec.on_collapse == "stop" and lasting and not self._courses[cell_id].over:
+            self.stops[cell_id] = f"{lasting[0].reason} (on_collapse)"
 
     def _found(self) -> Mapping[str, tuple[Event, ...]]:
         """The events by cell, gravest first."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.sweep import Sweep, prepare
+from sweeps.cells import joint
 from sweeps.spec import parse
 from tests.orchestration.grids import run
 
@@ -29,6 +30,25 @@ SWITCH, HORIZON = 20, 30
 
 def collapsing(output: Path, store: Path | None = None, *overrides: str) -> Sweep:
     return prepare(parse(GRID, overrides=overrides), output, store=store)
+
+
+def joint_id(sweep: Sweep) -> str:
+    return next(cell.cell_id for cell in sweep.cells.cells if joint(cell.config))
+
+
+def without_joint(finished: Sweep, place: Path, *overrides: str) -> Sweep:
+    """The sweep with its controls trained and the joint cell to do, in a store of its own."""
+    sweep = collapsing(place, None, *overrides)
+    for name in finished.store.files.names("segments"):
+        for stage in finished.store.files.names(f"segments/{name}"):
+            if stage != finished.chains[joint_id(finished)][-1].stage:
+                for epoch in finished.store.epochs(stage):
+                    entry = finished.store.entry(stage, epoch)
+                    assert entry is not None
+                    state = finished.store.state(entry)
+                    assert state is not None
+                    sweep.store.put(stage, entry.rows, state, diverged=entry.diverged, kept=entry.kept)
+    return sweep
 
 
 @pytest.fixture(scope="session")

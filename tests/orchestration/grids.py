@@ -71,7 +71,8 @@ class Recorder:
 def dispatch(sweep: Sweep, observer: Observer = Observers(())) -> Dispatch:  # noqa: B008 (a frozen value)
     todo = sweep.to_do()
     finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
-    return Dispatch(sweep, make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo)), todo, observer)
+    plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo), sweep.cells)
+    return Dispatch(sweep, plan, todo, observer)
 
 
 def run(sweep: Sweep, observer: Observer = Observers(())) -> Sweep:  # noqa: B008 (a frozen value)

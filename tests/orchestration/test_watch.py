@@ -18,8 +18,7 @@ from orchestration.sweep import Sweep
 from orchestration.tables import tables
 from orchestration.tracking import Tracker
 from orchestration.watch import Watch
-from sweeps.cells import joint
-from tests.orchestration.collapsing import HORIZON, SWITCH, collapsing
+from tests.orchestration.collapsing import HORIZON, SWITCH, collapsing, joint_id, without_joint
 from tests.orchestration.grids import Recorder, run
 
 PATIENCE = 60
@@ -36,25 +35,6 @@ class Diary(Recorder):
     def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
         newest = max(self._sweep.store.epochs(self._sweep.chains[cell_id][-1].stage))
         self.told.append((newest, cell_id, events[0] if events else None))
-
-
-def joint_id(sweep: Sweep) -> str:
-    return next(cell.cell_id for cell in sweep.cells.cells if joint(cell.config))
-
-
-def without_joint(finished: Sweep, place: Path) -> Sweep:
-    """The sweep with its controls trained and the joint cell to do, in a store of its own."""
-    sweep = collapsing(place)
-    for name in finished.store.files.names("segments"):
-        for stage in finished.store.files.names(f"segments/{name}"):
-            if stage != finished.chains[joint_id(finished)][-1].stage:
-                for epoch in finished.store.epochs(stage):
-                    entry = finished.store.entry(stage, epoch)
-                    assert entry is not None
-                    state = finished.store.state(entry)
-                    assert state is not None
-                    sweep.store.put(stage, entry.rows, state, diverged=entry.diverged, kept=entry.kept)
-    return sweep
 
 
 def offline(sweep: Sweep) -> tuple[Event, ...]:
@@ -131,8 +111,8 @@ def test_looking_takes_no_more_than_its_share(finished: Sweep, tmp_path: Path, m
 
     monkeypatch.setattr(seen, "look", look)
     for epoch in range(1, 201):
-        seen.progressed(Report("a", epoch=epoch, stored=epoch))
-        seen.progressed(Report("a", epoch=epoch, stored=epoch))
+        seen.progressed(Report(joint_id(finished), epoch=epoch, stored=epoch))
+        seen.progressed(Report("a cell of none of these", epoch=epoch, stored=epoch))
         now[0] += 0.5
     assert looks == [1000.0, 1051.0]
 
