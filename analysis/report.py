@@ -121,17 +121,14 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
         put(f"{name}.csv", _csv(table))
     if analysis.confirmations:
         put("confirmations.csv", _csv(confirmations.table(analysis.confirmations)))
-    if not analysis.branches.empty:
-        put("branches.csv", _csv(analysis.branches))
     if analysis.dynamics.split:
         put(events.FILE, events.to_json(analysis.dynamics.events).encode())
         put("collapse_events.csv", _csv(events.table(analysis.dynamics.events)))
         put("switches.csv", _csv(analysis.dynamics.switches))
-    if not analysis.classes.worst.empty:
-        put("worst_class.csv", _csv(analysis.classes.worst))
-    if not analysis.classes.synergy.empty:
-        put("classes.csv", _csv(analysis.classes.synergy))
-        put("class_losses.csv", _csv(analysis.classes.losses))
+    of_class = {"worst_class": analysis.classes.worst, "classes": analysis.classes.synergy}
+    for name, table in {**of_class, "class_losses": analysis.classes.losses, "branches": analysis.branches}.items():
+        if not table.empty:
+            put(f"{name}.csv", _csv(table))
     for info in analysis.maps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
     for figure in drawn(analysis.maps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
