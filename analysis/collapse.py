@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.courses import CORESET, COUNTS, DENSE, MEASURED, PRUNE, Courses, Ints, courses
+from analysis.courses import CORESET, COUNTS, DENSE, MEASURED, PRUNE, REFERENCES, Courses, Ints, courses
 from analysis.dips import Detection, Dips, find_dips
-from analysis.events import KINDS, Event, Kind
+from analysis.events import KINDS, OPEN, Event, Kind
 from analysis.inference import Floats
 from analysis.reasons import reason
 
 EXPLODED = 10.0  # times the loss of a uniform guess
+WAITS = ("run", *REFERENCES)
 OPTIONAL = {
     "lost_support": "events carry no support",
     "shock": "events carry no shock",
@@ -133,11 +134,12 @@ def _count(c: Courses, row: int, epoch: int, name: str) -> float:
 def _event(c: Courses, dips: Dips, k: int, kind: Kind, cause: str, excess: float, settings: Detection) -> Event:
     row, epoch = int(dips.row[k]), int(dips.epoch[k])
     censored = bool(dips.censored[k])
-    suspected = "suspected" if kind == "critical_double_loss" else ""
+    waits = tuple(np.array(WAITS)[dips.open_E4[k]].tolist())
+    settled = "censored" if censored else "suspected" if kind == "critical_double_loss" else ""
     noise, drop = float(dips.noise[k]), float(dips.drop[k])
     event = replace(
         _blank(c, row, epoch, kind),
-        status="censored" if censored else suspected,
+        status=OPEN if waits else settled,
         cause=cause,
         before=float(dips.before[k]),
         expected=float(dips.expected[k]),
@@ -153,6 +155,7 @@ def _event(c: Courses, dips: Dips, k: int, kind: Kind, cause: str, excess: float
         censored=censored,
         never_launched=bool(dips.stuck[k]),
         control_drop=_control_drop(c, row, dips.loss_E2[k]),
+        waits=waits,
     )
     return replace(event, reason=reason(event))
 

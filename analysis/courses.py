@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.facets import Grid, arrange
 from analysis.inference import Floats
+from analysis.runs import RUNNING
 
 Ints = NDArray[np.int64]
 PRUNE, CORESET, DENSE = 0, 1, 2
@@ -26,12 +27,13 @@ _WANTS = {"joint": (PRUNE, CORESET, DENSE), "prune_only": (DENSE,), "coreset_onl
 
 @dataclass(frozen=True)
 class Courses:
-    """The runs that have a history.
+    """The runs that have a history, or will have one.
 
     cells: one row per run (cell_id, role, seed, prune_rate, coreset_ratio, and the facet's
     columns). accuracy_CT is of ``split``, the validation set where every run has one. filled_CT
     has missing epochs interpolated, smooth_CT is its running median of three epochs (the nearest
-    three at both ends). last_C is the last epoch that the run reached.
+    three at both ends). last_C is the last epoch that the run reached, planned_C the one it goes on to: last_C of a
+    run that is over.
     references_C3 are rows of the same-seed references by PRUNE, CORESET, DENSE; -1 is none.
     switches and periods are by group_C, the number of the run's experiment and schedule.
     """
@@ -48,6 +50,7 @@ class Courses:
     measured: dict[str, Floats]
     layers: pd.Series
     last_C: Ints
+    planned_C: Ints
     samples_C: Floats
     references_C3: Ints
     group_C: Ints
@@ -67,8 +70,8 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     row_H = pd.Index(cells["cell_id"]).get_indexer(pd.Index(history["cell_id"]))
     history, row_H = history[row_H >= 0], row_H[row_H >= 0]
     epoch_H = history["epoch"].to_numpy(dtype=np.int64)
-    last_C = _last(cells, row_H, epoch_H)
-    shape = len(cells), int(max(epoch_H.max(initial=1), last_C.max(initial=1)))
+    last_C, planned_C = _last(cells, row_H, epoch_H)
+    shape = len(cells), int(max(epoch_H.max(initial=1), planned_C.max(initial=1)))
 
     def matrix(column: str) -> Floats:
         out = np.full(shape, np.nan)
@@ -79,9 +82,8 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     split = _split(history, row_H, len(cells))
     accuracy_CT, switch_CT = matrix(f"accuracy_{split}"), matrix("switch") == 1
     filled_CT, group_C = filled(accuracy_CT, last_C), _groups(grid, cells)
-    found = [
-        _switches(switch_CT[group_C == g], _told(cells[group_C == g], select_every)) for g in range(_many(group_C))
-    ]
+    of_group = [group_C == g for g in range(_many(group_C))]
+    found = [_switches(switch_CT[group], _told(cells[group], select_every)) for group in of_group]
     return Courses(
         cells,
         split,
@@ -95,6 +97,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
         {name: matrix(name) for name in MEASURED if name in history},
         _layers(history, row_H, epoch_H),
         last_C,
+        planned_C,
         _samples(cells, split),
         _references(grid, cells),
         group_C,
@@ -148,8 +151,9 @@ def smooth(filled_CT: Floats, last_C: Ints) -> Floats:
 
 
 def _cells(grid: Grid, history: pd.DataFrame) -> pd.DataFrame:
-    """One row per run that has a history, under the first facet it belongs to."""
-    known = grid.cells[grid.cells["cell_id"].isin(history["cell_id"].unique())]
+    """One row per run that has a history or will have one, under the first facet it belongs to."""
+    there = grid.cells["cell_id"].isin(history["cell_id"].unique()) | (grid.cells["status"] == RUNNING)
+    known = grid.cells[there]
     own = known.drop_duplicates("cell_id").reset_index(drop=True)
     shown = grid.facets.loc[own["facet"], ["pruner", "selector"]].reset_index(drop=True)
     named = own.assign(pruner=shown["pruner"], selector=shown["selector"])
@@ -158,23 +162,25 @@ def _cells(grid: Grid, history: pd.DataFrame) -> pd.DataFrame:
     return named.assign(preservation=own["own_preservation"])
 
 
-def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> Ints:
-    """The planned last epoch; of a run that ended early, the last one seen."""
+def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> tuple[Ints, Ints]:
+    """The planned last epoch, or the last one seen of a run that ended early or goes on; and where that will end."""
     seen = np.zeros(len(cells), dtype=np.int64)
     np.maximum.at(seen, row_H, epoch_H)
     planned = cells["epochs"].to_numpy(dtype=np.float64, na_value=np.nan)
     whole = (cells["status"] == "finished").to_numpy() & (planned >= seen)
     if "reason" in cells:
         whole &= (cells["reason"] != "diverged").to_numpy()
-    return np.where(whole, np.nan_to_num(planned), seen).astype(np.int64)
+    last = np.where(whole, np.nan_to_num(planned), seen).astype(np.int64)
+    return last, np.where(cells["status"] == RUNNING, np.nan_to_num(planned), last).astype(np.int64)
 
 
 def _split(history: pd.DataFrame, row_H: Ints, cells: int) -> str:
     if "accuracy_val" not in history:
         return "test"
-    has = np.zeros(cells, dtype=bool)
-    has[row_H[history["accuracy_val"].notna().to_numpy()]] = True
-    return "val" if has.all() else "test"
+    lacks = np.zeros(cells, dtype=bool)
+    lacks[row_H] = True
+    lacks[row_H[history["accuracy_val"].notna().to_numpy()]] = False
+    return "test" if lacks.any() else "val"
 
 
 def _groups(grid: Grid, cells: pd.DataFrame) -> Ints:

@@ -34,7 +34,8 @@ class Dips:
     """Arrays with one entry per event; ``row`` is of the courses, epochs count from 1.
 
     loss_E2 is what the prune-only and the coreset-only control lost themselves, NaN without one.
-    ``stuck``: the accuracy never left chance since.
+    ``stuck``: the accuracy never left chance since. open_E4: whether the run itself and each of its references
+    (PRUNE, CORESET, DENSE) is still on its way to the horizon; then all is as of the last epoch that is known.
     """
 
     row: Ints
@@ -51,6 +52,7 @@ class Dips:
     censored: NDArray[np.bool_]
     stuck: NDArray[np.bool_]
     loss_E2: Floats
+    open_E4: NDArray[np.bool_]
 
 
 def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -> Floats:
@@ -129,6 +131,7 @@ def _none() -> Dips:
     return Dips(
         *(ints, ints, floats, floats, floats, ints, floats, floats, floats, floats, ints, flags, flags),
         np.zeros((0, 2)),
+        np.zeros((0, 4), bool),
     )
 
 
@@ -142,7 +145,7 @@ def _at(
     at = np.arange(1, c.epochs + 1)
     noise = local_noise(c, rows, epoch, group, before)
     threshold = np.maximum(settings.min_drop, settings.z * noise)
-    end = np.where(forced, c.last_C[rows], epoch + period - 1)
+    end = np.where(forced, c.planned_C[rows], epoch + period - 1)
     seen = np.isfinite(c.accuracy_CT[rows])
     inside = np.where(seen & (at >= epoch) & (at <= end[:, None]), gap, np.nan)
     deepest = np.argmax(np.nan_to_num(inside, nan=-np.inf), axis=1)
@@ -150,10 +153,11 @@ def _at(
     hit = (drop > threshold) | forced
     rows, gap, deepest, drop = rows[hit], gap[hit], deepest[hit], np.maximum(drop[hit], 0.0)
     forced, expected = forced[hit], expected[hit]
-    horizon = np.where(forced, c.last_C[rows], np.minimum(epoch + 2 * period, c.last_C[rows]))
+    horizon = np.where(forced, c.planned_C[rows], np.minimum(epoch + 2 * period, c.planned_C[rows]))
+    judged = np.minimum(horizon, c.last_C[rows])
     index = np.arange(len(rows))
     with np.errstate(divide="ignore", invalid="ignore"):
-        recovery = np.where(drop > 0, 1 - gap[index, horizon - 1] / drop, np.nan)
+        recovery = np.where(drop > 0, 1 - gap[index, judged - 1] / drop, np.nan)
     found = Dips(
         rows,
         np.full(len(rows), epoch),
@@ -166,9 +170,10 @@ def _at(
         threshold[hit],
         recovery,
         horizon,
-        c.last_C[rows] - epoch + 1 < period,
+        c.planned_C[rows] - epoch + 1 < period,
         forced,
-        _controls_loss(c, rows, epoch, group, horizon, settings),
+        _controls_loss(c, rows, epoch, group, judged, settings),
+        np.column_stack([_before(c, rows, horizon), _references_before(c, rows, horizon)]),
     )
     return found, _recovered_by(c, found, gap, settings)
 
@@ -183,6 +188,7 @@ def _recovered_by(c: Courses, dips: Dips, gap: Floats, settings: Detection) -> I
 def _controls_loss(c: Courses, rows: Ints, epoch: int, group: int, horizon: Ints, settings: Detection) -> Floats:
     """What each control lost lastingly at a switch within [s − R, horizon), measured at the horizon; (rows, 2).
 
+    NaN without a control, and where it has not reached the horizon yet.
     Its own expected course follows the dense run. Our reading: the loss since the switch, among
     those in the window, since which it lost most; nothing before the first switch counts.
     """
@@ -196,7 +202,18 @@ def _controls_loss(c: Courses, rows: Ints, epoch: int, group: int, horizon: Ints
             _, expected = expected_course(c, mine, start, settings.ahead)
             loss = expected[np.arange(len(near)), at] - c.smooth_CT[mine, at]
             out[near, k] = np.fmax(out[near, k], np.fmax(loss, 0.0))
-    return out
+    return np.where(_references_before(c, rows, horizon)[:, (PRUNE, CORESET)], np.nan, out)
+
+
+def _before(c: Courses, rows: Ints, epoch: Ints) -> NDArray[np.bool_]:
+    """Whether each run has not reached the epoch yet, and will."""
+    return c.last_C[rows] < np.minimum(epoch, c.planned_C[rows])
+
+
+def _references_before(c: Courses, rows: Ints, epoch: Ints) -> NDArray[np.bool_]:
+    """``_before`` of the references of each run; (rows, 3)."""
+    references = c.references_C3[rows]
+    return (references >= 0) & _before(c, references, epoch[:, None])
 
 
 def never_launched(c: Courses, settings: Detection) -> Ints:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from analysis import collapse, episodes, noise
+from analysis import branches, collapse, episodes, noise
 from analysis import switches as taken
 from analysis.charts import Charts
 from analysis.confirmations import Confirmation, with_verdicts
@@ -30,8 +30,15 @@ class Dynamics:
     charts: tuple[Charts, ...] = ()
 
 
-def dynamics(runs: pd.DataFrame, history: pd.DataFrame, confirmed: Iterable[Confirmation] = ()) -> Dynamics:
-    """Validated tables, and the confirmations that tell the status of their events."""
+def dynamics(
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    confirmed: Iterable[Confirmation] = (),
+    branched: pd.DataFrame | None = None,
+) -> Dynamics:
+    """Validated tables of the grid's own runs, the confirmations that tell the status of their events, and the table
+    of their branches, whose courses are in the history too.
+    """
     if history.empty:
         return Dynamics()
     settings = Detection()
@@ -42,6 +49,7 @@ def dynamics(runs: pd.DataFrame, history: pd.DataFrame, confirmed: Iterable[Conf
     made = (
         episodes.trajectories(c, events, settings) if events else None,
         episodes.classes(c, history, events, settings) if events else None,
+        branches.charts(pd.DataFrame() if branched is None else branched, history),
         taken.charts(found, told, c.epochs),
         noise.charts(c, history),
     )

@@ -38,6 +38,10 @@ NAMES: dict[str, tuple[str, str]] = {
     "unattributed": ("unattributed loss", "unattributed losses"),
 }
 FILE = "collapse_events.json"
+OPEN = "open"
+"""The status of an event in a sweep under way that what is trained later may still change."""
+LASTING = ("critical_double_loss", "single_loss", "sparse_capacity", "layer_collapse")
+"""The kinds that do not recover, and are known to be of the cell's weights or samples."""
 READ = "reason"
 """The last column of ``table`` that a page shows."""
 
@@ -47,8 +51,9 @@ class Event:
     """One event of one run; accuracies as fractions, counts over the R epochs from the switch.
 
     status is ``suspected`` for a critical double-loss, ``censored`` where fewer than R epochs were
-    left, the verdict of the event's confirmation where there is one (confirmation: its gaps and
-    interaction in words), else empty. cause (of a single loss) is ``prune`` or ``coreset``. drop is the largest gap
+    left, ``open`` while the run or a reference goes on to the horizon (waits: which), the verdict of the event's
+    confirmation where there is one (confirmation: its gaps and interaction in words), else empty. cause (of a single
+    loss) is ``prune`` or ``coreset``. drop is the largest gap
     below the expected course, excess the part that no control lost too. controls maps the
     controls used to their cell_id, control_drop to what they lost themselves; add names the cells
     that would attribute the event. confidence is the share of the cell's seeds with an event of
@@ -96,6 +101,13 @@ class Event:
     confidence: float
     reason: str
     confirmation: str = ""
+    waits: tuple[str, ...] = ()
+
+    @property
+    def irreversible(self) -> bool:
+        """Whether it is a joint cell's loss of accuracy that is known to have lasted."""
+        lasted = self.kind in LASTING and self.status not in (OPEN, "censored")
+        return self.role == "joint" and lasted and math.isfinite(self.threshold)
 
     @property
     def cell(self) -> str:
@@ -103,6 +115,11 @@ class Event:
         methods = f"{self.pruner} × {self.selector}"
         rates = f"prune rate {100 * self.prune_rate:g} %, coreset ratio {100 * self.coreset_ratio:g} %"
         return f"{methods}, {rates}, preservation {self.preservation}, seed {self.seed}"
+
+
+def tag(kind: str, status: str) -> str:
+    """An event in a word or two, such as ``critical_double_loss (suspected)``."""
+    return f"{kind} ({status})" if status else kind
 
 
 def suspects(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -21,6 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.runs import RUNNING
+
 Side = Literal["record", "axis", "pruner", "selector", "preservation", "schedule", "experiment"]
 ROLES = ("dense", "prune_only", "coreset_only", "joint")
 NULL = "null"  # a null that acts, as the orchestration too writes it
@@ -32,6 +34,7 @@ _NAMED: dict[str, Side] = {
     "seed": "record",
     "status": "record",
     "reason": "record",
+    "branched_from": "record",
     "chance": "record",
     "seconds": "record",
     "prune_rate": "axis",
@@ -247,7 +250,7 @@ def _preferred(pairs: pd.DataFrame, facets: pd.DataFrame, table: pd.DataFrame, k
             "ratio": rows["coreset_ratio"],
             "label": label,
             "rank": rank,
-            "unfinished": rows["status"] != "finished",
+            "unfinished": ~rows["status"].isin(["finished", RUNNING]),
         }
     )
     order = options.sort_values(["facet", "ratio", "unfinished", "rank", "label"])

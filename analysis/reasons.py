@@ -7,7 +7,8 @@ from analysis.events import Event
 
 def reason(event: Event) -> str:
     """One sentence or two: what was lost, and what tells whose loss it is."""
-    return " ".join(filter(None, (_lost(event), _why(event), _rest(event))))
+    why = (_open(event),) if event.waits else (_why(event), _rest(event))
+    return " ".join(filter(None, (_lost(event), *why)))
 
 
 def _lost(e: Event) -> str:
@@ -37,6 +38,12 @@ def _why(e: Event) -> str:
 
 def _rest(e: Event) -> str:
     return "Fewer epochs than a period were left: whether it lasts is not known." if e.censored else ""
+
+
+def _open(e: Event) -> str:
+    whose = {"run": "the run", "prune_only": "its prune-only control", "coreset_only": "its coreset-only control"}
+    who = ", ".join(whose.get(name, "its dense reference") for name in e.waits)
+    return f"Not settled: epoch {e.horizon} is still to be reached by {who}."
 
 
 def _lasting(e: Event) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import confirmations, cost, events, latex, settings
+from analysis import branches, confirmations, cost, events, latex, settings
 from analysis.classes import Classes, classes
 from analysis.confirmations import Confirmation
 from analysis.dynamics import Dynamics, dynamics
@@ -50,6 +50,7 @@ class Analysis:
     confirmations: tuple[Confirmation, ...] = ()
     dynamics: Dynamics = field(default_factory=Dynamics)
     classes: Classes = field(default_factory=Classes)
+    branches: pd.DataFrame = field(default_factory=pd.DataFrame)
     files: tuple[Path, ...] = ()
 
     @property
@@ -69,9 +70,11 @@ def analyze(folder: Path | str) -> Analysis:
         TableError: the runs table is missing or a table is not valid.
     """
     folder = Path(folder)
-    runs = load_runs(folder)
+    everything = load_runs(folder)
+    runs, branched = branches.apart(everything)
+    pairs = branches.table(runs, branched)
     has_history = any((folder / f"history.{kind}").is_file() for kind in ("parquet", "csv"))
-    history, extra = _history(folder, runs) if has_history else (pd.DataFrame(), ())
+    history, extra = _history(folder, everything) if has_history else (pd.DataFrame(), ())
     made, damage = settings.read(folder)
     confirmed, strange = confirmations.read(folder)
     grid, measured, by_class = surface(runs), synergy(runs), classes(runs)
@@ -91,8 +94,9 @@ def analyze(folder: Path | str) -> Analysis:
         pairings(grid, measured, fallen),
         made,
         confirmed,
-        dynamics(runs, history, confirmed),
+        dynamics(runs, history, confirmed, pairs),
         by_class,
+        pairs,
     )
 
 
@@ -121,11 +125,10 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
         put(events.FILE, events.to_json(analysis.dynamics.events).encode())
         put("collapse_events.csv", _csv(events.table(analysis.dynamics.events)))
         put("switches.csv", _csv(analysis.dynamics.switches))
-    if not analysis.classes.worst.empty:
-        put("worst_class.csv", _csv(analysis.classes.worst))
-    if not analysis.classes.synergy.empty:
-        put("classes.csv", _csv(analysis.classes.synergy))
-        put("class_losses.csv", _csv(analysis.classes.losses))
+    of_class = {"worst_class": analysis.classes.worst, "classes": analysis.classes.synergy}
+    for name, table in {**of_class, "class_losses": analysis.classes.losses, "branches": analysis.branches}.items():
+        if not table.empty:
+            put(f"{name}.csv", _csv(table))
     for info in analysis.maps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
     for figure in drawn(analysis.maps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
@@ -241,6 +244,8 @@ def _tables(analysis: Analysis) -> list[tuple[str, str, pd.DataFrame]]:
         out.append(("Losses by class", "class_losses.csv", _varying(analysis.classes.losses)))
     if not analysis.dynamics.foretelling.empty:
         out.append(("What foretells a drop", "", analysis.dynamics.foretelling))
+    if not analysis.branches.empty:
+        out.insert(0, ("Collapsed cells and their branches with preservation", "branches.csv", analysis.branches))
     if analysis.confirmations:
         out.insert(0, ("Confirmations", "confirmations.csv", confirmations.table(analysis.confirmations)))
     return out

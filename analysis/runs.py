@@ -15,6 +15,8 @@ import pandas as pd
 
 Kind = Literal["str", "int", "float", "bool"]
 STATUSES = ("finished", "failed", "stopped")
+RUNNING = "running"
+"""The status of a run that is not over, or not begun: in the tables of a sweep under way, never in a folder."""
 FRACTION = pd.Interval(0, 1, closed="both")
 POSITIVE_FRACTION = pd.Interval(0, 1, closed="right")
 NOT_NEGATIVE = pd.Interval(0, float("inf"), closed="left")
@@ -59,8 +61,9 @@ RUN_COLUMNS: tuple[Column, ...] = (
     Column("prune_rate", "float", "fraction of weights", within=FRACTION),
     _optional("fc_prune_rate", "float", "fraction of weights", FRACTION),
     Column("coreset_ratio", "float", "fraction of samples", within=POSITIVE_FRACTION),
-    Column("status", "str", words=STATUSES),
+    Column("status", "str", words=(*STATUSES, RUNNING)),
     _optional("reason", "str", "", absent="diverged runs cannot be counted"),
+    _optional("branched_from", "str", ""),
     Column("epochs", "int", "epochs", nullable=True, within=NOT_NEGATIVE),
     Column("accuracy_test", "float", "fraction", nullable=True, within=FRACTION),
     _optional("accuracy_val", "float", "fraction", FRACTION),

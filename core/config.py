@@ -71,6 +71,8 @@ class CellConfig:
     """Which recorded predictions the model is held to."""
     preservation_weight: NonNegative = 0.1
     """lambda: weight of the preservation term in the loss."""
+    preservation_from: Count | None = None
+    """The first epoch whose coreset's predictions may be recorded; null is the first one with a coreset."""
     seed: Seed = 0
     """Of initialisation, order, augmentation, selection and pruning; the data split has its own."""
 
@@ -182,6 +184,16 @@ def coreset_starts(cell: CellConfig) -> int:
     return selection_acts_from(cell)
 
 
+def preservation_starts(cell: CellConfig) -> int:
+    """The first epoch whose coreset's predictions are recorded; T + 1 when none are."""
+    first = coreset_starts(cell)
+    if cell.preservation.name == "none":
+        return cell.epochs + 1
+    if cell.preservation_from is None or cell.preservation_from <= first:
+        return first
+    return min(_next_multiple(cell.preservation_from - 1, selection_interval(cell)), cell.epochs + 1)
+
+
 def _last_selection(cell: CellConfig) -> int:
     interval = selection_interval(cell)
     return cell.epochs // interval * interval
@@ -197,11 +209,14 @@ def canonical(cell: CellConfig) -> CellConfig:
     idle: set[str] = set() if prunes(cell) else {"pruner", "prune_rate", "fc_prune_rate", "scope"}
     if cell.coreset_ratio == 1:
         idle |= {"selector", "preservation"} | ({"schedule", "warmup_epochs", "select_every"} - _reads(cell))
-    if "preservation" in idle or cell.preservation.name == "none" or cell.preservation_weight == 0:
-        idle |= {"preservation", "preservation_weight"}
+    if "preservation" in idle or preservation_starts(cell) > cell.epochs or cell.preservation_weight == 0:
+        idle |= {"preservation", "preservation_weight", "preservation_from"}
     resets: dict[str, Any] = {name: getattr(_DEFAULT, name) for name in idle}
     if cell.coreset_ratio < 1:
         resets["warmup_epochs"] = warmup_epochs(cell)
+    if "preservation" not in idle:
+        starts = preservation_starts(cell)
+        resets["preservation_from"] = None if starts == coreset_starts(cell) else starts
     changes = {name: value for name, value in resets.items() if getattr(cell, name) != value}
     return replace(cell, **changes) if changes else cell
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import macs, rng, schedule
-from core.config import CellConfig, as_dict, canonical, first_selection
+from core.config import CellConfig, as_dict, canonical, first_selection, preservation_starts
 from core.coresets import SELECTORS
 from core.coresets.samples import Coreset, Samples
 from core.costs import Meter
@@ -122,7 +122,7 @@ class Trainer:
         switch = schedule.switches_at(self.cell, epoch) and self.intervention.selects(epoch)
         if switch:
             yield self._select(epoch)
-            if self.cell.preservation.name != "none":
+            if epoch >= preservation_starts(self.cell):
                 yield self._record(epoch)
         selecting = time.perf_counter() - started
         if self.support_samples and switch and schedule.due_at(self.cell, epoch):

@@ -13,7 +13,7 @@ from orchestration.job import Job
 from orchestration.observer import Ending, Report
 from orchestration.past import rows_so_far
 from orchestration.runner import Progress, run_cell
-from orchestration.store import Store
+from orchestration.store import EARLY_STOPPING, Store
 
 
 def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, None]:
@@ -61,7 +61,7 @@ def _stop(job: Job, rows: list[Mapping[str, Any]]) -> str | None:
 
 
 def _stopped(report: Report, reason: str, store: Store) -> Report:
-    store.fail(report.cell_id, reason, "", stopped=True)
+    store.fail(report.cell_id, reason, "", stopped=EARLY_STOPPING)
     return replace(report, ended="stopped", reason=reason)
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 
 from analysis.confirmations import FOLDER, Confirmation, from_record
 from orchestration import confirmation, keeping
 from orchestration.apart import apart
+from orchestration.branches import branched
 from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import write_atomically
@@ -29,6 +30,7 @@ from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
 from orchestration.views import analyze, local_uri, planned, sweep_of
+from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
 from sweeps.plan import Plan
 from sweeps.spec import load
@@ -59,25 +61,31 @@ class Target:
 
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
-    sweep, plan = _made_ready(file, overrides, output, target)
+    asked = file, tuple(overrides), output, target
+    sweep, plan = _made_ready(_ready, *asked)
     with held(sweep.folder):
         todo = sweep.to_do()
         _write_plan(sweep, plan)
         _announce(sweep, todo, console)
         with _tracking(target.uri(sweep), sweep) as tracker:
-            wanted = _run_cells(sweep, plan, todo, target, tracker, console)
+            wanted, target = _run_cells(sweep, plan, todo, target, tracker, console)
+            if sweep.spec.on_collapse == "branch_with_preservation":
+                sweep, plan = _made_ready(_ready_with_branches, *asked)
+                wanted = (*wanted, *_run_branches(sweep, plan, target, tracker, console))
             headline = _conclude(sweep, console)
             if tracker is not None:
                 _close_tracking(tracker, headline, console)
     return _farewell(sweep, wanted, console)
 
 
-def _made_ready(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
+Ready: TypeAlias = Callable[[Path, Sequence[str], Path, Target], tuple[Sweep, Plan]]
+
+
+def _made_ready(ready: Ready, file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
     """The sweep and the plan of what is to do. Where others train, this process does without torch."""
-    asked = file, tuple(overrides), output, target
     if target.inline:
-        return _ready(*asked)
-    with apart(_ready, *asked) as answer:
+        return ready(file, overrides, output, target)
+    with apart(ready, file, overrides, output, target) as answer:
         from orchestration.launch import load_ray
 
         load_ray(joining=target.address is not None)
@@ -85,24 +93,35 @@ def _made_ready(file: Path, overrides: Sequence[str], output: Path, target: Targ
 
 
 def _ready(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
+    return _planned(prepare(load(file, overrides), output, store=target.store, sharing=target.sharing), target)
+
+
+def _ready_with_branches(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
     sweep = prepare(load(file, overrides), output, store=target.store, sharing=target.sharing)
+    return _planned(branched(sweep), target)
+
+
+def _planned(sweep: Sweep, target: Target) -> tuple[Sweep, Plan]:
     plan = planned(sweep)
     return (sweep if target.inline else sweep.packed()), plan
 
 
 def _run_cells(
     sweep: Sweep, plan: Plan, todo: Sequence[Cell], target: Target, tracker: Tracker | None, console: Console
-) -> Sequence[Cell]:
-    """Run what is to do, or what a frontier search asks for. Returns the cells that were wanted."""
+) -> tuple[Sequence[Cell], Target]:
+    """Run what is to do, or what a frontier search asks for. Returns the cells that were wanted, and what is left of
+    the budget in the target.
+    """
     search = _search_of(sweep)
     if not (todo if search is None else search.ask(1)):
         keeping.remember(sweep)
-        return todo if search is None else _searched(search, console)
+        return todo if search is None else _searched(search, console), target
     cells = {cell.cell_id: cell for cell in todo}
     flop = plan.shared.flop * (1.0 if plan.budget_cells is None else plan.budget_cells / len(plan.cells))
     with Progress(cells, flop, len(sweep.cells.cells) - len(todo), console) as progress:
-        observer: Observer = progress if tracker is None else Observers((progress, tracker))
-        rounds = Rounds(sweep, plan, observer, target.budget or Budget())
+        told: Observer = progress if tracker is None else Observers((progress, tracker))
+        watch = Watch(sweep, told)
+        rounds = Rounds(sweep, plan, Observers((told, watch)), target.budget or Budget(), watch.stops)
         try:
             with _machine(target, sweep, todo) as (slots, run_round):
                 if search is None:
@@ -113,7 +132,24 @@ def _run_cells(
             say(console, "Interrupted; writing what is finished.")
         if rounds.exhausted:
             say(console, "The budget is used up; writing what is finished.")
-    return todo if search is None else _searched(search, console)
+    return todo if search is None else _searched(search, console), replace(target, budget=rounds.budget)
+
+
+def _run_branches(
+    sweep: Sweep, plan: Plan, target: Target, tracker: Tracker | None, console: Console
+) -> Sequence[Cell]:
+    """Run the branches that are not finished, with what is left of the budget. Returns all that there are."""
+    branches = [cell for cell in sweep.cells.cells if cell.branched_from]
+    if not branches:
+        return ()
+    todo = [cell for cell in branches if not sweep.finished(cell)]
+    told = f"{len(branches)} cells that collapsed, once more with preservation: {len(todo)} to do"
+    say(console, told, "branches:")
+    if tracker is not None:
+        tracker.follow(sweep)
+    _write_plan(sweep, plan)
+    _run_cells(sweep, plan, todo, target, tracker, console)
+    return branches
 
 
 def _search_of(sweep: Sweep) -> Search | None:
@@ -180,7 +216,8 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
 def _write_plan(sweep: Sweep, plan: Plan) -> None:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
-    told = {"common": common(cell.config for cell in sweep.cells.cells), "environment": provenance(sweep.devices)}
+    grid = (cell.config for cell in sweep.cells.cells if not cell.branched_from)
+    told = {"common": common(grid), "environment": provenance(sweep.devices)}
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
 
 

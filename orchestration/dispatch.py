@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from orchestration.observer import Observer, Report
+from orchestration.store import EARLY_STOPPING, ON_COLLAPSE
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.plan import Plan
 from sweeps.scheduler import Scheduler
 
+NOBODY: Mapping[str, str] = MappingProxyType({})
 DEATHS = 3
 """Times a cell goes on after its worker was lost; a fourth loss is its failure."""
 
@@ -34,14 +37,22 @@ class Dispatch:
     """Hands out cells, longest remaining path first, and keeps account of them."""
 
     def __init__(
-        self, sweep: Sweep, plan: Plan, cells: Sequence[Cell], observer: Observer, budget: Budget | None = None
+        self,
+        sweep: Sweep,
+        plan: Plan,
+        cells: Sequence[Cell],
+        observer: Observer,
+        budget: Budget | None = None,
+        stops: Mapping[str, str] = NOBODY,
     ) -> None:
+        """``stops``: cells that are to be stopped, and why; whoever watches the sweep adds to it."""
         chains = {cell.cell_id: sweep.chains[cell.cell_id] for cell in cells}
         self.sweep = sweep
         self.cells = {cell.cell_id: cell for cell in cells}
         self._scheduler = Scheduler(chains, {s: load.flop for s, load in plan.segments.items()}, plan.done)
         self._observer = observer
         self._budget = budget or Budget()
+        self._stops = stops
         self._started = time.monotonic()
         self._deaths: Counter[str] = Counter()
         self._alone: set[str] = set()
@@ -68,6 +79,10 @@ class Dispatch:
     def flop(self) -> float:
         """Dense FLOP executed so far."""
         return self._spent + sum(self._flop.values())
+
+    def stops(self, cell_id: str) -> bool:
+        """Whether a running cell is to be taken back from its worker and given up."""
+        return cell_id in self._stops
 
     def next(self) -> str | None:
         """The cell to run now; ``None`` when all that are left wait for a trunk that is being trained."""
@@ -106,8 +121,11 @@ class Dispatch:
             self._fail(cell_id, f"{reason}, {self._deaths[cell_id]} times")
 
     def returned(self, cell_id: str) -> None:
-        """The cell was taken back from its worker before its end; it is still wanted."""
-        self._scheduler.released(cell_id, again=True)
+        """The cell was taken back from its worker before its end; unless it was to be stopped, it is still wanted."""
+        reason = self._stops.get(cell_id)
+        self._scheduler.released(cell_id, again=reason is None)
+        if reason is not None:
+            self._fail(cell_id, reason, stopped=ON_COLLAPSE)
 
     def _end(self, report: Report) -> None:
         cell_id = report.cell_id
@@ -124,13 +142,13 @@ class Dispatch:
             self._alone.add(cell_id)
             self._observer.retried(cell_id, f"{report.reason}; again on a whole device")
         elif self.sweep.store.failure(cell_id) != report.reason:  # the worker could not record it: a full store
-            self._fail(cell_id, report.reason, stopped=report.ended == "stopped")
+            self._fail(cell_id, report.reason, stopped=EARLY_STOPPING if report.ended == "stopped" else "")
         else:
             self._observer.failed(cell_id, report.reason)
 
     def _can_be_alone(self, cell_id: str) -> bool:
         return 0 < self.sweep.need(self.cells[cell_id].config).gpus < 1
 
-    def _fail(self, cell_id: str, reason: str, *, stopped: bool = False) -> None:
+    def _fail(self, cell_id: str, reason: str, *, stopped: str = "") -> None:
         self.sweep.store.fail(cell_id, reason, self.sweep.store.detail(cell_id), stopped=stopped)
         self._observer.failed(cell_id, reason)

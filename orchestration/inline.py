@@ -33,6 +33,6 @@ def _run(dispatch: Dispatch, cell_id: str) -> None:
     with closing(attempt(job, sweep.bundle(cell.config).to(job.device), sweep.store)) as reports:
         for report in reports:
             dispatch.told(report)
-            if dispatch.exhausted and not report.ended:
+            if (dispatch.exhausted or dispatch.stops(cell_id)) and not report.ended:
                 dispatch.returned(cell_id)
                 return

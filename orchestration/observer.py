@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from analysis.events import Event
+
 Ending = Literal["", "finished", "diverged", "stopped", "failed", "out of memory"]
 
 
@@ -45,6 +47,9 @@ class Observer(Protocol):
     def retried(self, cell_id: str, reason: str) -> None:
         """The cell's worker was lost; another will go on from its last checkpoint."""
 
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        """The collapse events of the cell, as far as they are known, are these now: gravest first, or none any more."""
+
 
 @dataclass(frozen=True)
 class Observers:
@@ -71,6 +76,10 @@ class Observers:
     def retried(self, cell_id: str, reason: str) -> None:
         """The cell's worker was lost."""
         self._tell(lambda member: member.retried(cell_id, reason))
+
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        """The cell's collapse events are these now."""
+        self._tell(lambda member: member.collapsed(cell_id, events))
 
     def _tell(self, what: Callable[[Observer], None]) -> None:
         for member in self.members:

@@ -1,4 +1,4 @@
-"""The live table: done, running, failed, time left, best cell."""
+"""The live table: done, running, failed, collapsed, time left, best cell."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from analysis.events import Event
 from orchestration.observer import Report
 from orchestration.speech import say
 from sweeps.cells import Cell, labels
@@ -40,6 +41,7 @@ class Progress:
         self.running: dict[str, Report | None] = {}
         self.done: dict[str, Report | None] = {}
         self.failures: dict[str, str] = {}
+        self.collapses: set[str] = set()
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -86,11 +88,20 @@ class Progress:
             self.running.pop(cell_id, None)
         say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", "again")
 
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        """A cell's collapse events are others now: the first loss that lasts is told, the others are counted."""
+        lasting = [event for event in events if event.irreversible and cell_id in self._cells]
+        if lasting and not self.collapses:
+            what = f"{cell_id} ({self._labels[cell_id]}): {lasting[0].reason}"
+            say(self._console, what, "first collapse")
+        self.collapses = self.collapses | {cell_id} if lasting else self.collapses - {cell_id}
+
     def line(self) -> str:
         """One line: counts, time left, best cell."""
         total = self._already + len(self._cells)
         counts = f"{self._already + len(self.done)} of {total} cells done, {len(self.running)} running"
         parts = [counts, f"{len(self.failures)} failed", f"{clock(time.monotonic() - self._started)} elapsed"]
+        parts += [f"{len(self.collapses)} collapsed"] if self.collapses else []
         left = self.seconds_left()
         if left is not None:
             parts.append(f"about {clock(left)} left")
@@ -157,6 +168,9 @@ class EpochLines:
 
     def retried(self, cell_id: str, reason: str) -> None:
         """There is no other worker here."""
+
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        """Nobody looks: a cell alone has no controls."""
 
 
 def clock(seconds: float) -> str:

@@ -79,8 +79,8 @@ class Workers(Callback):
         self._dispatch.died(trial.config["cell_id"], why(error.read_text() if error.is_file() else ""))
 
 
-class OnBudget(Stopper):
-    """Ends all trials when the budget is used up; each keeps its last epoch."""
+class Stops(Stopper):
+    """Ends a trial whose cell is given up, and all when the budget is used up; each keeps its last epoch."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
@@ -90,8 +90,8 @@ class OnBudget(Stopper):
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """A trial is never stopped alone."""
-        return False
+        """Whether the cell is given up."""
+        return self._dispatch.stops(result["cell_id"])
 
     def stop_all(self) -> bool:
         """Whether the budget is used up."""

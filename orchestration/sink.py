@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from analysis.events import FILE as EVENTS
+from analysis.events import tag
 from core.config import as_dict, flatten
 from orchestration.past import rows_so_far
 from orchestration.provenance import patch, provenance
@@ -64,6 +66,8 @@ ALWAYS = "coreset/size"
 """A metric that every epoch has."""
 COLLAPSE = "collapse"
 """The tag of a run whose history holds an event: the kind of the gravest, and its status."""
+OF_EVENT = ("drop", "excess", "recovery")
+"""``collapse/<name>``: what the gravest event comes to at its horizon, or so far."""
 LEDGERS = ("dense", "sparse", "selection", "relative", "paper")
 """``flops/<name>``: the cell's cost so far, cumulated over its epochs."""
 FILES = ("report.html", "sweep.yaml", "*.json", "*.parquet", "*.csv", "figures", "tables", "confirmations")
@@ -83,7 +87,8 @@ class Sink:
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self._sweep = sweep
+        self.sweep = sweep
+        """What it was opened for."""
         if uri.startswith("sqlite"):
             _hasten_sqlite()
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -113,14 +118,14 @@ class Sink:
 
     def write(self, cell: Cell, status: Status) -> None:
         """Bring the cell's run up to the store: parameters once, then every row that was not written yet."""
-        rows = rows_so_far(self._sweep.chains[cell.cell_id], self._sweep.store)
+        rows = rows_so_far(self.sweep.chains[cell.cell_id], self.sweep.store)
         run_id, params = self._child(cell, rows)
         epochs = self._metrics(cell, rows, after=self._written(cell, run_id))
         for place, some in enumerate(list(_chunks(epochs, EPOCHS_PER_CALL)) or [[]]):
             self._client.log_batch(run_id, metrics=list(chain.from_iterable(some)), params=() if place else params)
         self._bare.discard(run_id)
         self._logged[cell.cell_id] = int(rows[-1]["epoch"]) if rows else 0
-        self._explain(run_id, self._sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
+        self._explain(run_id, self.sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
         if status != "RUNNING":
             self._client.set_terminated(run_id, status, end_time=_milliseconds(rows)[-1] if rows else None)
         elif self._status[cell.cell_id] != status:
@@ -136,7 +141,7 @@ class Sink:
 
         metrics = [Metric(name, value, round(1000 * when), 0) for name, value in headline.items()]
         self._client.log_batch(self._parent, metrics=metrics)
-        for path in sorted(chain.from_iterable(self._sweep.folder.glob(name) for name in FILES)):
+        for path in sorted(chain.from_iterable(self.sweep.folder.glob(name) for name in FILES)):
             if path.is_dir():
                 self._client.log_artifacts(self._parent, str(path), path.name)
             else:
@@ -145,17 +150,36 @@ class Sink:
         self._log_patch()
         self._client.set_terminated(self._parent, "FINISHED")
 
+    def tell(self, cell_id: str, event: Mapping[str, Any] | None) -> None:
+        """Tag a run with its gravest event, and log what that comes to; a run without one has no such tag."""
+        run_id = self._runs_by_cell.get(cell_id, "")
+        known, told = self._collapse.get(run_id), None if event is None else tag(event["kind"], event["status"])
+        if run_id and told is not None and told != known:
+            self._client.set_tag(run_id, COLLAPSE, told)
+            self._collapse[run_id] = told
+        elif told is None and known is not None:
+            self._client.delete_tag(run_id, COLLAPSE)
+            del self._collapse[run_id]
+        if run_id and event is not None:
+            self._measure(run_id, cell_id, event)
+
+    def _measure(self, run_id: str, cell_id: str, event: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric
+
+        moments = _milliseconds(rows_so_far(self.sweep.chains[cell_id], self.sweep.store))
+        at = min(event.get("horizon", 0), len(moments))
+        values = {f"collapse/{name}": event.get(name) for name in OF_EVENT}
+        known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+        if at and known:
+            metrics = [Metric(name, value, moments[at - 1], at) for name, value in known.items()]
+            self._client.log_batch(run_id, metrics=metrics)
+
     def _tell_collapses(self) -> None:
-        """Tag each run with its gravest event; a run without one has no such tag."""
-        told = collapses(self._sweep.folder)
+        """What the analysis found at the end is what counts; a cell that was stopped is no part of it."""
+        told = collapses(self.sweep.folder)
         for cell_id, run_id in self._runs_by_cell.items():
-            known, kind = self._collapse.get(run_id), told.get(cell_id)
-            if kind is not None and kind != known:
-                self._client.set_tag(run_id, COLLAPSE, kind)
-            elif kind is None and known is not None:
-                self._client.delete_tag(run_id, COLLAPSE)
-        runs = self._runs_by_cell
-        self._collapse = {runs[cell_id]: kind for cell_id, kind in told.items() if cell_id in runs}
+            if cell_id in told or (run_id in self._collapse and not self.sweep.store.stopped(cell_id)):
+                self.tell(cell_id, told.get(cell_id))
 
     def _explain(self, run_id: str, reason: str | None) -> None:
         """Say why a run failed; a run that is tried again or succeeds has no reason any more."""
@@ -167,14 +191,14 @@ class Sink:
             self._reasons.remove(run_id)
 
     def _open_experiment(self, *, local: bool) -> str:
-        name = self._sweep.spec.name
+        name = self.sweep.spec.name
         found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
             raise TrackingError(f"experiment {name} is deleted there; restore it ({restore}) or rename the sweep")
         if found is not None:
             return str(found.experiment_id)
-        beside = (self._sweep.folder / "artifacts").resolve().as_uri() if local else None
+        beside = (self.sweep.folder / "artifacts").resolve().as_uri() if local else None
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return str(self._client.create_experiment(name, artifact_location=beside, tags=tags))
 
@@ -202,8 +226,9 @@ class Sink:
 
     def _new_child(self, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> str:
         start = _milliseconds(rows)[0] - round(1000 * rows[0]["seconds"]) if rows else None
-        key = self._sweep.chains[cell.cell_id][-1].stage  # other data, versions or threads: another run
+        key = self.sweep.chains[cell.cell_id][-1].stage  # other data, versions or threads: another run
         tags = {"cell_id": cell.cell_id, "stage_key": key, "mlflow.parentRunId": self._parent}
+        tags |= {"branched_from": cell.branched_from} if cell.branched_from else {}
         run_id = self._new_run(self._labels[cell.cell_id], tags, start)
         self._runs_by_cell[cell.cell_id], self._status[cell.cell_id] = run_id, "RUNNING"
         self._logged[cell.cell_id] = 0
@@ -219,7 +244,7 @@ class Sink:
     def _log_data(self, run_id: str, cell: Cell) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        source, digest = cell.config.data.name, self._sweep.bundle(cell.config).digest
+        source, digest = cell.config.data.name, self.sweep.bundle(cell.config).digest
         data = Dataset(name=source, digest=digest[:36], source_type="code", source=source)
         self._client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
@@ -245,13 +270,12 @@ class Sink:
                 self._client.log_artifact(self._parent, str(path))
 
 
-def collapses(folder: Path) -> dict[str, str]:
-    """By cell_id the gravest of its events in the folder, such as ``critical_double_loss (suspected)``."""
+def collapses(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """By cell_id the gravest of its events in the folder."""
     path = folder / EVENTS
-    found: dict[str, str] = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for event in json.loads(path.read_bytes()) if path.is_file() else ():  # the gravest first
-        told = f"{event['kind']} ({event['status']})" if event["status"] else event["kind"]
-        found.setdefault(event["cell_id"], told)
+        found.setdefault(event["cell_id"], event)
     return found
 
 

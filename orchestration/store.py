@@ -25,6 +25,8 @@ from typing import Any
 from orchestration.files import StoreError, open_files
 from orchestration.redaction import without_secrets
 
+EARLY_STOPPING, ON_COLLAPSE = "early_stopping", "on_collapse"
+"""The rules of a grid file that stop a cell."""
 KEEP = 2
 """Checkpoints kept on the way through a segment: the newest, and one to fall back on."""
 
@@ -132,11 +134,14 @@ class Store:
         names = self.files.names(_folder(stage))
         return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[0].isdigit())
 
-    def fail(self, cell_id: str, reason: str, detail: str, *, stopped: bool = False) -> None:
-        """Record why a cell failed, or was stopped; where the store itself fails, this object alone knows it."""
-        status = "stopped" if stopped else "failed"
+    def fail(self, cell_id: str, reason: str, detail: str, *, stopped: str = "") -> None:
+        """Record why a cell failed, or was ``stopped`` by a rule of that name.
+
+        Where the store itself fails, this object alone knows it.
+        """
         told = {"reason": without_secrets(reason), "detail": without_secrets(detail)}
-        record = {"cell_id": cell_id, "status": status, **told, "time": time.time()}
+        status = {"status": "stopped", "rule": stopped} if stopped else {"status": "failed"}
+        record = {"cell_id": cell_id, **status, **told, "time": time.time()}
         self._unwritten.pop(cell_id, None)
         try:
             self.files.write(_failure(cell_id), json.dumps(record, indent=1).encode())
@@ -160,9 +165,10 @@ class Store:
         """The traceback of its failure, if there is one."""
         return str(self._record(cell_id).get("detail", ""))
 
-    def stopped(self, cell_id: str) -> bool:
-        """Whether the cell was stopped early, and not by an error."""
-        return self._record(cell_id).get("status") == "stopped"
+    def stopped(self, cell_id: str) -> str:
+        """The rule that stopped the cell early; empty when none did, but an error or nothing."""
+        record = self._record(cell_id)
+        return str(record.get("rule", EARLY_STOPPING)) if record.get("status") == "stopped" else ""
 
     def _record(self, cell_id: str) -> dict[str, Any]:
         if cell_id in self._unwritten:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from orchestration.files import StoreError
 from orchestration.job import Job
 from orchestration.packing import packed
 from orchestration.past import finished_rows, rows_so_far
-from orchestration.store import Store
+from orchestration.store import ON_COLLAPSE, Store
 from sweeps.cells import Cell, Cells, expand
 from sweeps.policy import Need, stops
 from sweeps.spec import SweepSpec
@@ -39,6 +39,8 @@ class Sweep:
     """By the canonical JSON of the source."""
     chains: Mapping[str, Chain]
     """By cell_id."""
+    sharing: bool = True
+    """Whether cells share the epochs before they part."""
     known: set[str] = field(default_factory=set, compare=False)
     """Cells found finished so far: a finished cell stays so, and is not read again to see it."""
 
@@ -86,11 +88,26 @@ class Sweep:
         return cell.cell_id in self.known
 
     def stopped(self, cell: Cell) -> bool:
-        """Whether the grid's rule, as it stands now, stops the cell at what is stored of it."""
+        """Whether one of the grid's rules, as they stand now, stops the cell at what is stored of it.
+
+        What stopped it may have been found beside controls that have gone on since: ``on_collapse`` is not asked again.
+        """
+        by = self.store.stopped(cell.cell_id)
+        if by == ON_COLLAPSE:
+            return self.spec.on_collapse == "stop"
         rule = stops(self.spec.early_stopping, cell.config)
-        if rule is None or not self.store.stopped(cell.cell_id):
+        if rule is None or not by:
             return False
         return rule.verdict(rows_so_far(self.chains[cell.cell_id], self.store)) is not None
+
+    def with_branches(self, branches: Sequence[Cell]) -> Sweep:
+        """The sweep with more cells to train; those that it has already stay as they are."""
+        there = {cell.cell_id for cell in self.cells.cells}
+        new = tuple(cell for cell in branches if cell.cell_id not in there)
+        if not new:
+            return self
+        cells = replace(self.cells, cells=(*self.cells.cells, *new))
+        return replace(self, cells=cells, chains=_chains(self.spec, cells, self.bundles, self.sharing))
 
     def done(self, cells: Iterable[Cell]) -> frozenset[Segment]:
         """The segments of these cells whose last state is stored."""
@@ -123,6 +140,7 @@ def prepare(spec: SweepSpec, output: Path, *, store: str | Path | None = None, s
         store=Store(folder / "store" if store is None else store),
         bundles=bundles,
         chains=_chains(spec, cells, bundles, sharing),
+        sharing=sharing,
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from analysis.runs import RUNNING
 from core.config import CellConfig, as_dict, flatten
 from core.flops import paper_relative
 from orchestration.files import write_atomically
+from orchestration.past import rows_so_far
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell, applies, swept_fields
 
@@ -25,7 +28,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The runs table (one row per finished or failed cell) and the history table (one row per cell and epoch)."""
     runs: list[dict[str, Any]] = []
     history: list[dict[str, Any]] = []
-    extra = [field for field in swept_fields(cell.config for cell in sweep.cells.cells) if field not in _known(sweep)]
+    extra = further_fields(sweep)
     for cell in sweep.cells.cells:
         found = sweep.history(cell)
         if found is not None:
@@ -40,6 +43,45 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
         if any(isinstance(value, str) for value in frame[field]):  # 100 beside "per_interval: 5" or "null"
             frame[field] = frame[field].map(str, na_action="ignore")
     return frame, pd.DataFrame(history)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the store holds of a cell: its rows so far, whether they are all, and whether it diverged."""
+
+    rows: Sequence[Mapping[str, Any]]
+    over: bool
+    diverged: bool
+
+
+def course(sweep: Sweep, cell: Cell) -> Course:
+    """Read a cell from the store."""
+    found = sweep.history(cell)
+    if found is not None:
+        return Course(found[0], over=True, diverged=found[1])
+    return Course(rows_so_far(sweep.chains[cell.cell_id], sweep.store), over=False, diverged=False)
+
+
+def tables_so_far(
+    sweep: Sweep, known: Iterable[tuple[Cell, Course]], extra: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two tables of some cells of a sweep under way; those that are not over have the status ``running``.
+
+    ``extra``: the sweep's ``further_fields``.
+    """
+    runs: list[dict[str, Any]] = []
+    history: list[dict[str, Any]] = []
+    for cell, has in known:
+        told = _outcome(sweep, cell, has.rows, has.diverged) if has.over else {"status": RUNNING, "accuracy_test": None}
+        runs.append({**describe(sweep, cell, extra), **told})
+        history += [_history_row(cell, row) for row in has.rows]
+    return pd.DataFrame(runs), pd.DataFrame(history)
+
+
+def further_fields(sweep: Sweep) -> tuple[str, ...]:
+    """The swept fields that the tables have no column of their own for."""
+    known = _known(sweep)
+    return tuple(field for field in swept_fields(cell.config for cell in sweep.cells.cells) if field not in known)
 
 
 def write_tables(sweep: Sweep) -> tuple[int, int]:
@@ -58,6 +100,7 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
     row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
     row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}
     row |= {"coreset_ratio": config.coreset_ratio, "chance": sweep.bundle(config).chance}
+    row |= {"branched_from": cell.branched_from} if cell.branched_from else {}
     row |= {"n_val": len(sweep.bundle(config).val), "n_test": len(sweep.bundle(config).test)}
     return row | {field: _acting(flat.get(field)) if applies(config, field) else None for field in extra}
 

@@ -9,7 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
+from analysis.events import Event
 from orchestration.observer import Report
 from orchestration.redaction import without_secrets
 from orchestration.sink import Sink, Status
@@ -29,6 +31,7 @@ class Tracker:
         self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
         self._waiting: dict[str, Status] = {}
         self._shown: dict[str, int] = {}
+        self._collapses: dict[str, Mapping[str, Any] | None] = {}
         self._changed = threading.Condition()
         self._headline: Mapping[str, float] | None = None
         self._deadline = float("inf")
@@ -41,10 +44,17 @@ class Tracker:
 
     def start(self) -> None:
         """Begin; cells that finished in an earlier session are written too, where MLflow lacks them."""
-        for cell in self._sweep.cells.cells:
-            if self._sweep.finished(cell):
-                self._waiting[cell.cell_id] = "FINISHED"
+        self.follow(self._sweep)
         self._thread.start()
+
+    def follow(self, sweep: Sweep) -> None:
+        """Go on with the sweep when it has more cells."""
+        finished = {cell.cell_id: cell for cell in sweep.cells.cells if sweep.finished(cell)}
+        with self._changed:
+            self._sweep = sweep
+            self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
+            self._waiting |= dict.fromkeys(finished, "FINISHED")
+            self._changed.notify()
 
     def started(self, cell_id: str) -> None:
         """Nothing is stored yet."""
@@ -65,6 +75,12 @@ class Tracker:
 
     def retried(self, cell_id: str, reason: str) -> None:
         """The run goes on."""
+
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        """The run gets the tag and the metrics of its gravest event, or loses them."""
+        with self._changed:
+            self._collapses[cell_id] = vars(events[0]) if events else None
+            self._changed.notify()
 
     def close(self, headline: Mapping[str, float], patience: float = 30.0) -> int:
         """Write what waits, then the parent's figures and headline. Returns how many cells MLflow still lacks.
@@ -102,28 +118,38 @@ class Tracker:
     def _more(self) -> bool:
         """Wait for something to write. False when the sweep is over and all is written, or patience has run out."""
         with self._changed:
-            while not self._waiting and self._headline is None:
+            while not (self._waiting or self._collapses) and self._headline is None:
                 self._changed.wait()
             gave_up = self.error is not None and time.monotonic() >= self._deadline
             return not gave_up and not self._closed
 
     def _write_one(self) -> None:
-        """Connect, or write one cell, or at last the sweep's headline."""
+        """Connect, or write one cell, or one cell's collapse, or at last the sweep's headline."""
         with self._changed:
             cell_id, status = next(iter(self._waiting.items()), ("", None))
-        if self._sink is None:
-            self._sink = self._connect()
-        elif status is None:
-            self._sink.close(self._headline or {}, self._ended)
-            self._closed = True
-        else:
+            fallen, event = next(iter(self._collapses.items()), ("", None))
+            sweep = self._sweep
+        if self._sink is None or self._sink.sweep is not sweep:
+            self._sink = self._connect(sweep)
+        elif status is not None:
             self._sink.write(self._cells[cell_id], status)
             self._wrote(cell_id, status)
+        elif fallen:
+            self._sink.tell(fallen, event)
+            self._told(fallen, event)
+        else:
+            self._sink.close(self._headline or {}, self._ended)
+            self._closed = True
 
     def _wrote(self, cell_id: str, status: Status) -> None:
         with self._changed:
             if self._waiting.get(cell_id) == status:
                 del self._waiting[cell_id]
+
+    def _told(self, cell_id: str, event: Mapping[str, Any] | None) -> None:
+        with self._changed:
+            if self._collapses.get(cell_id) is event:
+                del self._collapses[cell_id]
 
     def _postpone(self) -> None:
         """Put the first cell last: one that MLflow refuses must not hold up the others."""
@@ -132,8 +158,8 @@ class Tracker:
                 cell_id = next(iter(self._waiting))
                 self._waiting[cell_id] = self._waiting.pop(cell_id)
 
-    def _connect(self) -> Sink:
-        sink = Sink(self._sweep, self._uri)
+    def _connect(self, sweep: Sweep) -> Sink:
+        sink = Sink(sweep, self._uri)
         with self._changed:
             for cell_id in sink.finished():
                 if self._waiting.get(cell_id) == "FINISHED":

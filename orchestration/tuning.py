@@ -13,7 +13,7 @@ from ray.tune.execution import class_cache
 from orchestration import keeping
 from orchestration.dispatch import Dispatch
 from orchestration.packing import packed
-from orchestration.searcher import ForestSearcher, OnBudget, Workers
+from orchestration.searcher import ForestSearcher, Stops, Workers
 from orchestration.sweep import Sweep, source_key
 from orchestration.trainable import CellTrainable, Work
 from sweeps.cells import Cell
@@ -38,7 +38,7 @@ def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> 
             name=sweep.spec.name,
             storage_path=scratch,
             callbacks=[Workers(dispatch)],
-            stop=OnBudget(dispatch),
+            stop=Stops(dispatch),
             failure_config=FailureConfig(max_failures=0),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

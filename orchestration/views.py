@@ -21,6 +21,7 @@ from analysis.dynamics import Dynamics
 from analysis.frontier import sentences
 from core.config import CellConfig, from_dict
 from orchestration import catalogue, keeping
+from orchestration.branches import branched
 from orchestration.doctor import examine
 from orchestration.errors import UsageError
 from orchestration.pace import pace
@@ -46,7 +47,7 @@ def planned(sweep: Sweep) -> Plan:
     """What is to do now, with what is stored already, at the pace of what has run."""
     todo = sweep.to_do()
     finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
-    plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo))
+    plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo), sweep.cells)
     return replace(plan, pace=pace(sweep, plan)) if plan.done or finished else plan
 
 
@@ -97,7 +98,7 @@ def _grow(tree: Tree, shape: Shape, number: int) -> None:
 
 def status(folder: Path, console: Console) -> None:
     """Print how far the sweep in a folder is."""
-    sweep = sweep_of(folder)
+    sweep = branched(sweep_of(folder))
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     total = len(sweep.cells.cells)

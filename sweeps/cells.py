@@ -14,16 +14,20 @@ from sweeps.spec import SweepSpec
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell to train: a canonical configuration, and how many listed ones are it."""
+    """A cell to train: a canonical configuration, and how many listed ones are it.
+
+    ``branched_from``: the collapse event (cell_id-epoch) that it branches off before; empty for the grid's own cells.
+    """
 
     cell_id: str
     config: CellConfig
     listed: int
+    branched_from: str = ""
 
     @property
     def added(self) -> bool:
         """Whether it is a baseline that the grid does not list."""
-        return self.listed == 0
+        return self.listed == 0 and not self.branched_from
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,15 @@ def applies(cell: CellConfig, field: str) -> bool:
 
 
 _PRUNING = frozenset({"pruner", "fc_prune_rate", "scope"})
-_SELECTION = frozenset({"selector", "preservation", "preservation_weight", "schedule", "warmup_epochs", "select_every"})
+_PRESERVATION = frozenset({"preservation_weight", "preservation_from"})
+_SELECTION = _PRESERVATION | {"selector", "preservation", "schedule", "warmup_epochs", "select_every"}
 
 
 def _idle(cell: CellConfig) -> frozenset[str]:
     idle = frozenset() if prunes(cell) else _PRUNING
     if cell.coreset_ratio == 1:
         return idle | (_SELECTION - cell.pruner.reads())
-    return idle if cell.preservation.name != "none" else idle | {"preservation_weight"}
+    return idle if cell.preservation.name != "none" else idle | _PRESERVATION
 
 
 def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from core.config import CellConfig, first_selection, prunes
+from core.config import CellConfig, first_selection, preservation_starts, prunes
 from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.models import Model
@@ -279,7 +279,7 @@ def _dense_gradient_samples(cell: CellConfig, epoch: Epoch) -> int:
 def _scored(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> int:
     """Samples of the forward passes for selection and state recording before epoch ``t``."""
     chosen = selects(cell, t)
-    recorded = cell.preservation.name != "none" and switches_at(cell, t)
+    recorded = t >= preservation_starts(cell) and switches_at(cell, t)
     needs = cell.selector.needs
     seen = facts.train_size + facts.val_size * ("validation" in needs)
     return seen * (chosen and bool(needs & {"logits", "features"})) + epoch.samples * recorded

@@ -10,7 +10,7 @@ from typing import Any
 from core.config import CellConfig, as_dict
 from core.data import Facts, Source
 from core.rounding import count
-from sweeps.cells import Cell, expand, joint
+from sweeps.cells import Cell, Cells, expand, joint
 from sweeps.costs import Cost, cost, epochs_of, updates_after_switch, work
 from sweeps.scheduler import Simulation, simulate
 from sweeps.sharing import Load, Pace, Work, alone, left_of, segments_of
@@ -180,15 +180,16 @@ def make_plan(
     finished: Set[str] = frozenset(),
     chains: Mapping[str, Chain] | None = None,
     done: Set[Segment] = frozenset(),
-    pace: Pace | None = None,
+    cells: Cells | None = None,
 ) -> Plan:
     """The plan of a sweep of which the cells with ids in ``finished`` are done.
 
     ``chains`` and ``done``: the forest as it is run, and what of it is stored; by default nothing is stored.
+    ``cells``: by default those that the grid lists, and their baselines.
 
     Raises ``SpecError`` when a model cannot take the data set's images.
     """
-    expanded = expand(spec)
+    expanded = cells or expand(spec)
     configs = [cell.config for cell in expanded.cells]
     facts = {source: source.facts() for source in {config.data for config in configs}}
     known: dict[CellConfig, Forecast] = {}
@@ -208,7 +209,6 @@ def make_plan(
         chains=left,
         segments=segments_of(left, works),
         done=done,
-        pace=pace,
         budget_cells=None if spec.frontier is None else count(spec.frontier.budget_cells, len(expanded.cells)),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from core.config import CellConfig, as_dict, flatten, prunes
 from core.plugin import Count, Fraction, Natural, NonNegative, Positive, Ratio, plugin
@@ -81,6 +81,15 @@ class EarlyStopping:
                 said = f"validation accuracy below {self.below:g} in {self.patience} epochs up to {row['epoch']}"
                 return f"{said} (early_stopping)"
         return None
+
+
+OnCollapse = Literal["stop", "branch_with_preservation"]
+"""What is done about a joint cell that lost accuracy irreversibly at a switch.
+
+``stop``: it is given up where the loss is found while it trains; as with ``EarlyStopping``, baselines never, and it
+enters no mean. ``branch_with_preservation``: when all cells are trained, those without preservation are trained once
+more from before the switch, with it; such a branch is a row of its own and enters no mean of the grid.
+"""
 
 
 @plugin

@@ -20,7 +20,7 @@ from core.plugin import Flag, Natural, NonNegative, Positive, Text, plugin
 from sweeps.document import MAX_BYTES, Document, SpecError, read, read_value, show, write
 from sweeps.listing import covers, listed_cells
 from sweeps.messages import explain, unknown_key
-from sweeps.policy import EarlyStopping, FrontierSearch, Resources, unknown_keys
+from sweeps.policy import EarlyStopping, FrontierSearch, OnCollapse, Resources, unknown_keys
 
 __all__ = ["GridFile", "SpecError", "SweepSpec", "load", "parse"]
 
@@ -38,6 +38,7 @@ class GridFile:
     baselines: Flag = True
     resources: Resources = Resources()
     early_stopping: EarlyStopping | None = None
+    on_collapse: OnCollapse | None = None
     frontier: FrontierSearch | None = None
     checkpoint_seconds: NonNegative = 30.0
     epoch_timeout: Positive = 3600.0
@@ -49,11 +50,11 @@ class SweepSpec:
     """A checked grid.
 
     ``listed`` are its cells as written, not yet canonical, in grid order: ``cells`` first, the last axis fastest.
-    ``baselines``: whether the controls of joint cells are added. ``frontier``: the grid is searched, not trained as a
-    whole. ``checkpoint_seconds``: a checkpoint is due at the
-    first epoch end after so many seconds, besides every segment's end. ``epoch_timeout``: a worker whose epoch takes
-    more seconds than that is taken for hung, and replaced. ``support_samples``: so many samples of each side are looked
-    at to measure what a switch takes; 0 measures nothing.
+    ``baselines``: whether the controls of joint cells are added. ``on_collapse``: what is done about cells that
+    collapse; ``None`` for nothing. ``frontier``: the grid is searched, not trained as a whole. ``checkpoint_seconds``:
+    a checkpoint is due at the first epoch end after so many seconds, besides every segment's end. ``epoch_timeout``: a
+    worker whose epoch takes more seconds than that is taken for hung, and replaced. ``support_samples``: so many
+    samples of each side are looked at to measure what a switch takes; 0 measures nothing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class SweepSpec:
     baselines: bool
     resources: Resources
     early_stopping: EarlyStopping | None
+    on_collapse: OnCollapse | None
     frontier: FrontierSearch | None
     checkpoint_seconds: float
     epoch_timeout: float
@@ -106,6 +108,7 @@ def parse(text: str, *, file: str = "grid", name: str = "grid", overrides: Seque
         baselines=grid.baselines,
         resources=grid.resources,
         early_stopping=grid.early_stopping,
+        on_collapse=grid.on_collapse,
         frontier=grid.frontier,
         checkpoint_seconds=grid.checkpoint_seconds,
         epoch_timeout=grid.epoch_timeout,
@@ -132,8 +135,21 @@ def _check_policy(document: Document, grid: GridFile, listed: Sequence[CellConfi
     if grid.early_stopping is not None and any(cell.data.val_fraction == 0 for cell in listed):
         sentence = "early_stopping looks at validation accuracy, but data.val_fraction is 0; raise it or leave it out"
         raise document.error(("early_stopping",), sentence)
+    if grid.on_collapse is not None and (problem := _no_reaction(grid, listed)) is not None:
+        raise document.error(("on_collapse",), f"on_collapse {problem}")
     if grid.frontier is not None and (problem := _no_frontier(grid, listed)) is not None:
         raise document.error(("frontier",), f"frontier {problem}")
+
+
+def _no_reaction(grid: GridFile, listed: Sequence[CellConfig]) -> str | None:
+    """Why nothing can be done about cells that collapse."""
+    if any(cell.data.val_fraction == 0 for cell in listed):
+        return "looks at validation accuracy, but data.val_fraction is 0; raise it or leave on_collapse out"
+    if not grid.baselines:
+        return "compares cells with their controls, but baselines is false; leave one of the two out"
+    if grid.frontier is not None:
+        return "is about cells of a whole grid, but frontier trains a part of it; keep one of the two"
+    return None
 
 
 def _no_frontier(grid: GridFile, listed: Sequence[CellConfig]) -> str | None:

@@ -11,12 +11,21 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from core.config import CellConfig, as_dict, canonical, canonical_json, first_selection, selection_acts_from
+from core.config import (
+    CellConfig,
+    as_dict,
+    canonical,
+    canonical_json,
+    first_selection,
+    preservation_starts,
+    selection_acts_from,
+)
 from core.data.source import PLACES
+from core.preservation import PRESERVERS
 
 
 @dataclass(frozen=True, order=True)
@@ -78,6 +87,11 @@ def _selection(cell: CellConfig) -> int:
     return selection_acts_from(cell) if cell.coreset_ratio < 1 else cell.epochs + 1
 
 
+def _later_preservation(cell: CellConfig) -> int:
+    """The switch that is given, or never: without one, preservation itself begins with the selection."""
+    return cell.epochs + 1 if cell.preservation_from is None else preservation_starts(cell)
+
+
 def _unless_read(field: str) -> Callable[[CellConfig], int]:
     """The first selection, but epoch 1 when the pruner's own schedule reads ``field``."""
     return lambda cell: 1 if field in cell.pruner.reads() else _selection(cell)
@@ -93,6 +107,7 @@ ACTS_FROM: Mapping[str, Callable[[CellConfig], int]] = {
     "selector": _selection,
     "preservation": _selection,
     "preservation_weight": _selection,
+    "preservation_from": _later_preservation,
     "schedule": _unless_read("schedule"),
     "warmup_epochs": _unless_read("warmup_epochs"),
     "select_every": _unless_read("select_every"),
@@ -103,7 +118,15 @@ ACTS_FROM: Mapping[str, Callable[[CellConfig], int]] = {
 
 
 def _beginning(cell: CellConfig) -> dict[int, dict[str, Any]]:
-    """By epoch, the values of the fields of the canonical cell that begin to act in it. There is always epoch 1."""
+    """By epoch, the values of the fields of the canonical cell that begin to act in it. There is always epoch 1.
+
+    A cell that preserves nothing before a later switch is until then the one that never does.
+    """
+    if cell.preservation_from is not None:
+        until = _beginning(canonical(replace(cell, preservation=PRESERVERS["none"]())))
+        preserved = {"preservation": cell.preservation, "preservation_weight": cell.preservation_weight}
+        values = {name: _hashed(value, as_dict(cell, defaults=True)[name]) for name, value in preserved.items()}
+        return until | {cell.preservation_from: until.get(cell.preservation_from, {}) | values}
     beginning: dict[int, dict[str, Any]] = defaultdict(dict)
     for field, value in as_dict(cell, defaults=True).items():
         epoch = acts_from(cell, field)

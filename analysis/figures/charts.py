@@ -25,6 +25,8 @@ LOOK: dict[str, tuple[str, str, Dash]] = {
     "worst class": ("#D55E00", "o", "-"),
     "second class": ("#0072B2", "s", "-"),
     "third class": ("#CC79A7", "^", "-"),
+    "without preservation": ("#D55E00", "o", "-"),
+    "preserved from the switch": ("#0072B2", "s", "-"),
     "no event follows": (GREY, "", "-"),
     "a dip that recovers": ("#56B4E9", "o", ""),
     "a lasting loss": ("#D55E00", "X", ""),

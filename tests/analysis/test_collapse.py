@@ -282,6 +282,78 @@ def test_events_are_strict_json_and_do_not_depend_on_the_order_of_rows() -> None
     assert to_json(again) == to_json(events)
 
 
+def under_way(tables: tuple[pd.DataFrame, pd.DataFrame], **reached: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables while the named runs (all where ``every`` is given) have got no further than those epochs."""
+    runs, history = tables
+    names = dict(zip(TREATMENT.values(), TREATMENT, strict=True))
+    name = pd.Series([names[at] for at in zip(runs["prune_rate"], runs["coreset_ratio"], strict=True)])
+    last = name.map(lambda one: reached.get(one, reached.get("every", T)))
+    status = last.map(lambda epoch: "finished" if epoch == T else "running")
+    limit = history["cell_id"].map(dict(zip(runs["cell_id"], last, strict=True)))
+    return runs.assign(status=status), history[history["epoch"] <= limit]
+
+
+EVERY = Detection(select_every=R)
+
+
+@pytest.mark.parametrize("epoch", range(9, T))
+def test_an_event_is_open_until_all_have_reached_its_horizon_and_then_what_it_will_be(epoch: int) -> None:
+    """A loss of 30 points at the switch of epoch 15: the median of three shows it from 16 on; the horizon is 25."""
+    made = sweep({"joint": step(0.85, 15, 0.30)})
+    found = collapse_events(*under_way(made, every=epoch), EVERY)
+    if epoch < 16:
+        assert found == ()
+    elif epoch < 25:
+        event = only(found)
+        assert (event.epoch, event.status, event.irreversible) == (15, "open", False)
+        assert event.waits == ("run", "prune_only", "coreset_only", "dense")
+        assert (event.drop, event.recovery, event.horizon) == pytest.approx((0.30, 0.0, 25))
+        assert event.reason.endswith(
+            "Not settled: epoch 25 is still to be reached by the run, its prune-only control, its coreset-only "
+            "control, its dense reference."
+        )
+    else:
+        assert only(found).irreversible
+        assert to_json(found) == to_json(collapse_events(*made))
+
+
+def test_what_recovers_later_is_an_open_event_first_and_a_transient_dip_then() -> None:
+    made = sweep({"joint": step(0.85, 15, 0.30, back=21)})
+    told = [only(collapse_events(*under_way(made, joint=t), EVERY)) for t in (18, 22, 25)]
+    assert [(event.status, event.kind) for event in told] == [
+        ("open", "critical_double_loss"),
+        ("open", "transient"),
+        ("", "transient"),
+    ]
+
+
+@pytest.mark.parametrize(("reached", "kind"), [(0, "unattributed"), (14, "unattributed"), (20, "unattributed")])
+def test_a_control_that_is_not_there_yet_is_no_witness(reached: int, kind: str) -> None:
+    """The coreset-only control will lose as much, in epoch 15; it has not begun, or not reached the horizon."""
+    made = sweep({"joint": step(0.85, 15, 0.30), "coreset": step(0.87, 15, 0.29)})
+    early = only(collapse_events(*under_way(made, coreset=reached), EVERY))
+    assert (early.kind, early.status, early.waits) == (kind, "open", ("coreset_only",))
+    assert early.add == ()
+    assert np.isnan(early.control_drop["coreset_only"])
+    late = only(collapse_events(*under_way(made, coreset=25), EVERY))
+    assert (late.kind, late.cause, late.status, late.irreversible) == ("single_loss", "coreset", "", True)
+
+
+def test_a_dense_run_that_is_not_there_yet_can_still_move_the_expected_course() -> None:
+    """Dense and prune-only rise by 10 points: with both the median change is 10, with one and a flat other it is 5."""
+    made = sweep({"dense": step(0.8, 15, -0.1), "prune": step(0.8, 15, -0.1), "joint": step(0.85, 15, 0.1)})
+    early = only(collapse_events(*under_way(made, dense=0), EVERY))
+    assert (early.status, early.waits) == ("open", ("dense",))
+    assert early.drop == pytest.approx(0.15)
+    assert only(collapse_events(*made)).drop == pytest.approx(0.20)
+
+
+def test_validation_is_judged_though_some_runs_have_not_begun() -> None:
+    runs, history = under_way(sweep({"joint": step(0.85, 15, 0.3)}), dense=0)
+    told = history.assign(accuracy_val=history["accuracy_test"])
+    assert only(collapse_events(runs, told, EVERY)).accuracy == "val"
+
+
 def test_an_empty_history_has_no_events() -> None:
     runs, history = sweep({})
     assert collapse_events(runs, history.head(0)) == ()

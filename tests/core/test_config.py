@@ -99,6 +99,19 @@ def test_an_online_selector_leaves_a_pruner_that_starts_with_the_selection_its_c
             {"selector": "el2n", "coreset_ratio": 0.1},
             {"selector": "el2n", "coreset_ratio": 0.1, "warmup_epochs": 2},
         ),
+        ({"preservation_from": 30}, {}),
+        (
+            {"selector": "el2n", "coreset_ratio": 0.1, "preservation": "complete", "preservation_from": 20},
+            {"selector": "el2n", "coreset_ratio": 0.1, "preservation": "complete"},
+        ),
+        (
+            {"selector": "el2n", "coreset_ratio": 0.1, "preservation": "complete", "preservation_from": 21},
+            {"selector": "el2n", "coreset_ratio": 0.1, "preservation": "complete", "preservation_from": 40},
+        ),
+        (
+            {"selector": "el2n", "coreset_ratio": 0.1, "preservation": "complete", "preservation_from": 41},
+            {"selector": "el2n", "coreset_ratio": 0.1},
+        ),
     ],
 )
 def test_fields_that_do_not_act_are_not_part_of_the_name(written: dict[str, object], meant: dict[str, object]) -> None:

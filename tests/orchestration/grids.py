@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.events import Event
 from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
 from orchestration.observer import Observer, Observers, Report
@@ -46,6 +47,7 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.reports: list[Report] = []
+        self.events: dict[str, tuple[Event, ...]] = {}
 
     def started(self, cell_id: str) -> None:
         self.calls.append(("started", cell_id))
@@ -62,11 +64,15 @@ class Recorder:
     def failed(self, cell_id: str, reason: str) -> None:
         self.calls.append(("failed", cell_id))
 
+    def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
+        self.events[cell_id] = events
+
 
 def dispatch(sweep: Sweep, observer: Observer = Observers(())) -> Dispatch:  # noqa: B008 (a frozen value)
     todo = sweep.to_do()
     finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
-    return Dispatch(sweep, make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo)), todo, observer)
+    plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo), sweep.cells)
+    return Dispatch(sweep, plan, todo, observer)
 
 
 def run(sweep: Sweep, observer: Observer = Observers(())) -> Sweep:  # noqa: B008 (a frozen value)

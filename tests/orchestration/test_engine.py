@@ -28,6 +28,7 @@ FIELDS = [
     "axes.selector=[ted, {name: ted, until: 1.0}, pbcs, {name: pbcs, rounds: 2}]",
     "axes.preservation=[none, selective, complete]",
     "axes.preservation_weight=[0.1, 0.5]",
+    "axes.preservation_from=[null, 3, 6]",
     "axes.warmup_epochs=[0, 1, 3]",
     "axes.select_every=[2, 3]",
     "axes.schedule=[printed, skip]",
@@ -49,7 +50,7 @@ def results(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.mark.parametrize("axis", FIELDS)
 def test_sharing_changes_no_bit_whatever_field_differs(tmp_path: Path, axis: str) -> None:
     grid = ["axes.seed=[0]", *([] if axis.startswith("axes.selector") else ["axes.selector=[el2n]"])]
-    grid += [] if "preservation_w" not in axis else ["preservation=complete"]
+    grid += [] if "preservation_" not in axis else ["preservation=complete"]
     grid += [] if axis.startswith("axes.prune_rate") else ["axes.prune_rate=[0.8]"]
     grid += [] if axis.startswith("axes.coreset_ratio") else ["axes.coreset_ratio=[0.25]"]
     spec = parse(TINY, overrides=[*grid, axis])

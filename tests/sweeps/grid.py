@@ -50,5 +50,6 @@ CELLS: st.SearchStrategy[Any] = st.builds(
     selector=st.sampled_from([el2n(), el2n(balanced=True), SELECTORS["random"](), SELECTORS["emp"]()]),
     preservation=st.sampled_from([make() for make in PRESERVERS.values()]),
     preservation_weight=st.sampled_from([0.0, 0.1]),
+    preservation_from=st.sampled_from([None, 1, 6, 10]),
     seed=st.sampled_from([0, 1]),
 ).filter(bool)

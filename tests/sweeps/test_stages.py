@@ -55,6 +55,11 @@ def shared(a: CellConfig, b: CellConfig) -> int:
         ({"selector": el2n(balanced=True)}, 7),
         ({"preservation": "complete"}, 7),
         ({"preservation": "complete", "preservation_weight": 0.2}, 7),
+        ({"preservation": "complete", "preservation_from": 8}, 7),
+        ({"preservation": "complete", "preservation_from": 9}, 11),
+        ({"preservation": "complete", "preservation_from": 12, "preservation_weight": 0.2}, 11),
+        ({"preservation": "complete", "preservation_from": 20}, 19),
+        ({"preservation": "complete", "preservation_from": 21}, 20),
         ({"schedule": "skip"}, 4),
         ({"warmup_epochs": 3}, 3),
         ({"warmup_epochs": 5}, 20),
@@ -74,6 +79,15 @@ def shared(a: CellConfig, b: CellConfig) -> int:
 def test_cells_share_what_their_difference_cannot_touch(change: dict[str, Any], epochs: int) -> None:
     assert first_selection(JOINT) == 8
     assert shared(JOINT, replace(JOINT, **change)) == epochs
+
+
+def test_cells_that_preserve_from_a_later_switch_share_what_comes_before_the_earlier_one() -> None:
+    late = replace(JOINT, preservation="complete", preservation_from=16)
+    assert shared(late, replace(late, preservation_from=12)) == 11
+    assert shared(late, replace(late, preservation_from=None)) == 7
+    assert shared(late, replace(late, preservation="selective")) == 15
+    assert shared(late, replace(late, preservation_weight=0.2)) == 15
+    assert shared(late, replace(late, preservation_from=13)) == 20
 
 
 def test_another_number_of_epochs_shares_nothing() -> None:
@@ -240,6 +254,7 @@ def state_after(cell: CellConfig, epoch: int) -> dict[str, torch.Tensor]:
         ({"selector": SELECTORS["infobatch"]()}, {"selector": SELECTORS["ted"]()}),
         ({"selector": SELECTORS["pbcs"]()}, {"selector": SELECTORS["pbcs"](rounds=1)}),
         ({}, {"preservation": "complete"}),
+        ({}, {"preservation": "complete", "preservation_from": 12}),
         ({}, {"schedule": "skip"}),
         ({}, {"warmup_epochs": 7}),
         ({}, {"select_every": 6}),
