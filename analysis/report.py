@@ -55,8 +55,8 @@ class Analysis:
 
     @property
     def maps(self) -> tuple[Heatmap, ...]:
-        """All heat maps."""
-        return (*self.heatmaps, *self.pairings, *self.classes.heatmaps)
+        """All heat maps, in the order of the page."""
+        return (*self.pairings, *self.heatmaps, *self.classes.heatmaps)
 
     def numbers(self) -> dict[str, float]:
         """The headline and the counts of events as finite numbers under flat names, for a tracker."""

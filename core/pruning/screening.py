@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from core.plugin import Fraction, plugin
 from core.pruning import scores
+from core.pruning.allocation import Allocation
 from core.pruning.gradual import Gradual
 from core.pruning.pruner import Passes
 
@@ -26,11 +27,13 @@ class Screening(Gradual):
     weight times its input, averaged over the positions at which it is applied. Both ranks are within the whole group,
     as shares of its weights, so that the two have one scale; equal values have equal rank.
     Our readings: this form of the contribution, of which F sees the input alone (it does not change with scale); the
-    mixture; the gradual schedule of ``gmp``. Where a layer's input is not visible (attention's output projection, which
-    its parent applies), magnitude stands for both.
+    mixture; the gradual schedule of ``gmp``; one rate for all layers by default, as a global ranking removes whole
+    layers whose inputs tell classes least apart. Where a layer's input is not visible (attention's output projection,
+    which its parent applies), magnitude stands for both.
     """
 
     name: Literal["screening"] = "screening"
+    allocation: Allocation = "uniform"
     share: Fraction = 0.5
 
     summary: ClassVar[str] = "least F statistic of the contribution across classes, mixed with magnitude"
