@@ -5,20 +5,22 @@
 Digits, a small CNN, RigL at prune rate 0.8 with five mask updates per interval, EL2N at coreset ratio 0.2, over all
 samples or by class quota, T = 60, R = 5. From one checkpoint ahead of a switch, with a class chosen: its row of the
 classifier is zeroed and masked, with its momentum ("weights"); its samples are barred for one interval ("samples");
-"both"; "neither". A pruned control may lose the weights, a coreset control the samples. The controls beside a joint
-run are those with the same intervention, as far as they can have it.
+"both"; "neither". And what a single treatment can lose for good: the row stays masked to the end ("held"), or it is
+zeroed and the samples are barred to the end ("barred"). The controls beside a joint run are those with the same
+intervention, as far as they can have it: weights and held the pruned, samples and barred the coreset one.
 
-A label is what was measured in a run's class recalls (running medians of three epochs), not what was done: an event
-where a class falls by ``FALLEN`` in the period after a switch, single where a control has lost half as much of that
-class at the horizon, transient where half of it is back then. Runs in which a class falls by more than ``STANDING``, or
-the mean recall by more than ``STANDING_MEAN``, but no class by ``FALLEN``, are undecided; they are told and not scored.
+A label is what was measured in a run's class recalls (running medians of three epochs), not what was done. An event: a
+class falls by ``FALLEN`` in the period after a switch. Transient: at the horizon no class is down by more than
+``STANDING``; lasting: one is by ``LASTING``, and single where a control has lost half as much of that class. No event:
+no class falls by more than ``STANDING``, nor the mean recall by ``STANDING_MEAN``. Runs between are undecided; they are
+counted and not scored.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -38,8 +40,9 @@ from core.coresets.el2n import EL2N
 from core.data.bundle import Bundle
 from core.data.digits import Digits
 from core.data.load import load_bundle
-from core.events import Event
+from core.events import Event, MaskChanged
 from core.models.small_cnn import SmallCnn
+from core.pruning.pruner import Moment
 from core.pruning.rigl import RigL
 from core.pruning.schedule import PerInterval
 from core.state import dump, load
@@ -61,17 +64,41 @@ COLUMNS = (
     *("epoch", "accuracy_test", "coreset_size", "switch", "samples_removed", "samples_added", "weights_removed"),
     *("weights_grown", "dead_layers", "loss_train", "lr", "density"),
 )
-FALLEN, STANDING, STANDING_MEAN = 0.6, 0.3, 0.02
+FALLEN, LASTING, STANDING, STANDING_MEAN = 0.6, 0.5, 0.3, 0.02
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What is taken from a class: its row of the classifier, its samples for one interval, or both."""
+    """What is taken from a class from ``epoch`` on: its row of the classifier, and its samples.
+
+    ``held``, ``barred``: for how many epochs the row stays masked and the samples stay away.
+    """
 
     epoch: int
     label: int
-    weights: bool
-    samples: bool
+    row: bool
+    held: int = 0
+    barred: int = 0
+
+    def holds(self, epoch: int) -> bool:
+        """Whether the row is masked again whenever it has grown."""
+        return self.epoch <= epoch < self.epoch + self.held
+
+    def bars(self, epoch: int) -> bool:
+        """Whether the class has no samples."""
+        return self.epoch <= epoch < self.epoch + self.barred
+
+
+ARMS: Mapping[str, Callable[[int, int], Loss]] = {
+    "weights": lambda switch, label: Loss(switch, label, row=True),
+    "samples": lambda switch, label: Loss(switch, label, row=False, barred=PERIOD),
+    "both": lambda switch, label: Loss(switch, label, row=True, barred=PERIOD),
+    "held": lambda switch, label: Loss(switch, label, row=True, held=EPOCHS),
+    "barred": lambda switch, label: Loss(switch, label, row=True, barred=EPOCHS),
+}
+PRUNED = {"weights": "weights", "both": "weights", "held": "held"}
+FEWER = {"samples": "samples", "both": "samples", "barred": "barred"}
+"""By arm of the joint run: what is done to its pruned and to its coreset control."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +128,34 @@ class Table:
 class Induced(Trainer):
     """A run that is hurt once."""
 
-    loss: Loss | None = None
+    loss: Loss
 
     @override
     def _train(self, epoch: int) -> Generator[Event, None, Pass]:
-        loss = self.loss
-        if loss is not None and loss.samples and loss.epoch <= epoch < loss.epoch + PERIOD:
-            self.index_M = self.index_M[self.bundle.train.labels[self.index_M] != loss.label]
-        if loss is not None and loss.weights and epoch == loss.epoch:
-            self._lose_row(loss.label)
+        if self.loss.bars(epoch):
+            self.index_M = self.index_M[self.bundle.train.labels[self.index_M] != self.loss.label]
+        if self.loss.row and epoch == self.loss.epoch:
+            self._lose_row()
         return (yield from super()._train(epoch))
 
-    def _lose_row(self, label: int) -> None:
+    @override
+    def _prune(self, moment: Moment, batch: int) -> MaskChanged | None:
+        change = super()._prune(moment, batch)
+        if change is not None and self.loss.holds(moment.epoch):
+            self._lose_row()
+            self.masking.hold()
+        return change
+
+    def _lose_row(self) -> None:
         name = self.network.classifier_weight
-        mask = self.masking.mask[name].clone()
-        mask[label] = False
-        self.masking._change({name: mask}, self._momentum)
+        weight = self.network.weights[name]
+        for values in (weight.detach(), self._momentum(weight)):
+            if values is not None:
+                values[self.loss.label] = 0
+        if self.masking.active:
+            mask = self.masking.mask[name].clone()
+            mask[self.loss.label] = False
+            self.masking._change({name: mask}, self._momentum)
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -147,8 +186,8 @@ def trunk(config: CellConfig, bundle: Bundle) -> Part:
 def branch(config: CellConfig, bundle: Bundle, state: bytes, before: Sequence[Row], loss: Loss) -> tuple[Row, ...]:
     """The rows of a run that is hurt at a switch."""
     trainer = Induced(config, bundle)
-    trainer.restore(load(state))
     trainer.loss = loss
+    trainer.restore(load(state))
     after = [history_row(list(trainer.events(until=epoch))) for epoch in range(loss.epoch, EPOCHS + 1)]
     return (*before[: loss.epoch - 1], *after)
 
@@ -168,9 +207,8 @@ class Trunks:
 
     def hurt(self, role: str, arm: str, switch: int, label: int) -> Run:
         """As the arm has it."""
-        loss = Loss(switch, label, weights=arm in ("weights", "both"), samples=arm in ("samples", "both"))
-        states, rows = self.parts[role]
-        return Run(arm, branch(cell(role, self.selector, self.seed), self.bundle, states[switch], rows, loss))
+        config, (states, rows) = cell(role, self.selector, self.seed), self.parts[role]
+        return Run(arm, branch(config, self.bundle, states[switch], rows, ARMS[arm](switch, label)))
 
 
 def tables_of(seed: int) -> list[Table]:
@@ -179,7 +217,8 @@ def tables_of(seed: int) -> list[Table]:
     bundle = load_bundle(Digits(val_fraction=0.0))
     cases = [(switch, (label + seed) % bundle.num_classes) for switch, label in CASES]
     shared = {role: trunk(cell(role, "global", seed), bundle) for role in ("dense", "prune")}
-    pruned = {case: Trunks("global", seed, bundle, shared).hurt("prune", "weights", *case) for case in cases}
+    first = Trunks("global", seed, bundle, shared)
+    pruned = {case: {arm: first.hurt("prune", arm, *case) for arm in set(PRUNED.values())} for case in cases}
     out: list[Table] = []
     for selector in SELECTORS:
         own = {role: trunk(cell(role, selector, seed), bundle) for role in ("coreset", "joint")}
@@ -191,16 +230,18 @@ def tables_of(seed: int) -> list[Table]:
     return out
 
 
-def _hurt(trunks: Trunks, case: tuple[int, int], whole: Mapping[str, Run], prune: Run) -> Iterator[Table]:
+def _hurt(
+    trunks: Trunks, case: tuple[int, int], whole: Mapping[str, Run], pruned: Mapping[str, Run]
+) -> Iterator[Table]:
     """A table for each arm: the joint run, and each control with what it can have of the arm."""
-    coreset = trunks.hurt("coreset", "samples", *case)
-    unseen = {"weights": {"joint"}, "samples": {"joint", "coreset"}, "both": {"joint"}}
-    if trunks.selector == next(iter(SELECTORS)):
-        unseen["weights"].add("prune")
-    for arm, new in unseen.items():
+    fewer = {arm: trunks.hurt("coreset", arm, *case) for arm in set(FEWER.values())}
+    for arm in ARMS:
         runs = {"dense": whole["dense"], "joint": trunks.hurt("joint", arm, *case)}
-        runs |= {"prune": whole["prune"] if arm == "samples" else prune}
-        runs |= {"coreset": whole["coreset"] if arm == "weights" else coreset}
+        runs |= {"prune": pruned[PRUNED[arm]] if arm in PRUNED else whole["prune"]}
+        runs |= {"coreset": fewer[FEWER[arm]] if arm in FEWER else whole["coreset"]}
+        new = {"joint", *(["coreset"] if arm in ("samples", "barred") else [])}
+        if arm in ("weights", "held") and trunks.selector == next(iter(SELECTORS)):
+            new.add("prune")
         yield Table(f"{trunks.selector}-{arm}-{case[0]}", trunks.seed, len(trunks.bundle.test), runs, frozenset(new))
 
 
@@ -209,11 +250,10 @@ def _hurt(trunks: Trunks, case: tuple[int, int], whole: Mapping[str, Run], prune
 
 @dataclass(frozen=True)
 class Fall:
-    """A class that fell: the switch, how far within the period after it, and how much of it was left at the horizon."""
+    """A class fell in the period after a switch. At the horizon ``label`` is furthest below its level, by ``left``."""
 
     epoch: int
     label: int
-    depth: float
     left: float
 
 
@@ -231,23 +271,21 @@ def switches() -> range:
 
 def falls(recall_TC: Floats) -> tuple[list[Fall], bool]:
     """The falls of a run, the next only after one is over; and whether what else happened leaves doubt."""
-    level_TC, out, over, doubt = smooth(recall_TC), [], 0, False
-    for switch in switches():
-        lost_TC = np.median(recall_TC[switch - 4 : switch - 1], axis=0) - level_TC
-        window_TC = lost_TC[switch - 1 : switch - 1 + PERIOD]
-        worst = int(window_TC.max(axis=0).argmax())
-        depth, mean = float(window_TC[:, worst].max()), float(window_TC.mean(axis=1).max())
+    level_TC, found, over, doubt = smooth(recall_TC), list[Fall](), 0, False
+    for switch in range(WARMUP + PERIOD, EPOCHS + 1, PERIOD):
         if switch < over:
             continue
-        if depth < FALLEN:
-            doubt |= depth > STANDING or mean > STANDING_MEAN
+        lost_TC = (np.median(recall_TC[switch - 4 : switch - 1], axis=0) - level_TC)[switch - 1 :]
+        worst_T, mean_T = lost_TC.max(axis=1), lost_TC.mean(axis=1)
+        if worst_T[:PERIOD].max() < FALLEN:
+            doubt |= bool(worst_T[:PERIOD].max() > STANDING or mean_T[:PERIOD].max() > STANDING_MEAN)
             continue
-        trough = switch - 1 + int(window_TC[:, worst].argmax())
-        horizon = min(switch + 2 * PERIOD, EPOCHS)
-        out.append(Fall(switch, worst, depth, float(lost_TC[horizon - 1, worst])))
-        back = np.flatnonzero(lost_TC[trough:, worst] <= depth / 2)
-        over = trough + int(back[0]) + 1 if back.size else EPOCHS + 1
-    return out, doubt
+        last_C = lost_TC[min(switch + 2 * PERIOD, EPOCHS) - switch]
+        found.append(Fall(switch, int(last_C.argmax()), float(last_C.max())))
+        doubt |= bool(STANDING < last_C.max() < LASTING)
+        back = np.flatnonzero(worst_T[worst_T[:PERIOD].argmax() :] <= STANDING)
+        over = switch + int(worst_T[:PERIOD].argmax()) + int(back[0]) if back.size else EPOCHS + 1
+    return found, doubt
 
 
 def truths(table: Table, role: str) -> tuple[list[tuple[str, int]], bool]:
@@ -257,7 +295,7 @@ def truths(table: Table, role: str) -> tuple[list[tuple[str, int]], bool]:
 
 
 def _kind(table: Table, role: str, fall: Fall) -> str:
-    if fall.left <= fall.depth / 2:
+    if fall.left <= STANDING:
         return "transient"
     if role != "joint":
         return "single_loss"
