@@ -108,6 +108,9 @@ def expected_course(c: Courses, rows: Ints, epoch: int, ahead: int) -> tuple[Flo
 
 
 def _level(c: Courses, rows: Ints, epoch: int, ahead: int) -> Floats:
+    """Ahead of the first epoch nothing has been learnt: chance."""
+    if epoch == 1:
+        return c.cells["chance"].to_numpy(dtype=np.float64, na_value=np.nan)[rows]
     return median(c.filled_CT[rows, max(epoch - 1 - ahead, 0) : max(epoch - 1, 0)])
 
 
@@ -150,7 +153,7 @@ def _at(
     inside = np.where(seen & (at >= epoch) & (at <= end[:, None]), gap, np.nan)
     deepest = np.argmax(np.nan_to_num(inside, nan=-np.inf), axis=1)
     drop = np.nan_to_num(np.take_along_axis(inside, deepest[:, None], axis=1)[:, 0])
-    hit = (drop > threshold) | forced
+    hit = (drop > threshold) & (epoch > 1) | forced  # before the first epoch there is no accuracy to fall from
     rows, gap, deepest, drop = rows[hit], gap[hit], deepest[hit], np.maximum(drop[hit], 0.0)
     forced, expected = forced[hit], expected[hit]
     horizon = np.where(forced, c.planned_C[rows], np.minimum(epoch + 2 * period, c.planned_C[rows]))

@@ -43,7 +43,8 @@ def switches(c: Courses, events: Iterable[Event], settings: Detection) -> pd.Dat
 def _at(c: Courses, rows: np.ndarray, epoch: int, period: int, settings: Detection) -> pd.DataFrame:
     gap = expected_course(c, rows, epoch, settings.ahead)[1] - c.smooth_CT[rows]
     inside = gap[:, epoch - 1 : epoch - 1 + period]
-    drop = np.where(np.isfinite(inside).any(axis=1), np.nanmax(np.nan_to_num(inside, nan=-np.inf), axis=1), np.nan)
+    told = np.isfinite(inside).any(axis=1) & (epoch > 1)  # in the first epoch there is nothing to fall from
+    drop = np.where(told, np.nanmax(np.nan_to_num(inside, nan=-np.inf), axis=1), np.nan)
     measured = {name: c.measured[name][rows, epoch - 1] for name in c.measured}
     return c.cells.loc[rows, CELL].reset_index(drop=True).assign(epoch=epoch, **measured, drop=np.fmax(drop, 0.0))
 

@@ -239,8 +239,17 @@ def test_a_switch_in_the_first_epoch_has_nothing_before_it() -> None:
     event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.30)}, switch=switch)))
     assert (event.kind, event.epoch) == ("critical_double_loss", 15)
     stuck = only(collapse_events(*sweep({"joint": 0.1}, switch=switch, samples_removed=7)))
-    assert (stuck.epoch, stuck.never_launched) == (1, True)
-    assert json.loads(to_json([stuck]))[0]["before"] is None
+    assert (stuck.epoch, stuck.never_launched, stuck.kind) == (1, True, "critical_double_loss")
+    assert (stuck.before, stuck.expected, stuck.drop) == (0.1, pytest.approx(0.88), pytest.approx(0.78))
+    late = np.where(AT < 8, 0.5, 0.85)  # 35 points behind the references since the start, but nothing was lost
+    assert collapse_events(*sweep({"joint": late}, switch=switch)) == ()
+
+
+def test_never_launched_from_the_first_epoch_on_is_single_where_a_control_does_not_launch_either() -> None:
+    switch = (AT == 1) | (AT % R == 0)
+    event = only(collapse_events(*sweep({"joint": 0.1, "coreset": 0.1}, switch=switch, samples_removed=7)))
+    assert (event.epoch, event.kind, event.cause) == (1, "single_loss", "coreset")
+    assert event.control_drop["coreset_only"] == pytest.approx(0.8)
 
 
 def test_noise_is_that_of_the_epochs_nearby() -> None:

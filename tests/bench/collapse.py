@@ -10,11 +10,14 @@ epoch within one switch. The thresholds are those of analysis/dips.py, as they s
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 
 from analysis.collapse import collapse_events
-from tests.analysis.generated_histories import Score, false_alarms, generate, scores
+from tests.analysis.generated_histories import Generated, Score, false_alarms, generate, scores
 
 LEVELS = ((0.001, 0.003), (0.003, 0.01), (0.01, 0.02))
+Found = list[tuple[str, str, int]]
+"""Events as (cell_id, kind, epoch)."""
 
 
 def share(value: float) -> str:
@@ -22,28 +25,37 @@ def share(value: float) -> str:
     return f"{value:.3f}"
 
 
-def line(level: tuple[float, float], score: Score) -> str:
+def line(level: str, score: Score) -> str:
     """One row of the table."""
-    low, high = (f"{100 * sd:g}" for sd in level)
     counts = f"{score.labelled} | {score.predicted} | {score.matched}"
-    return f"| {low} to {high} | {score.kind} | {counts} | {share(score.precision)} | {share(score.recall)} |"
+    return f"| {level} | {score.kind} | {counts} | {share(score.precision)} | {share(score.recall)} |"
+
+
+def show(scored: Iterable[tuple[str, Generated, Found]]) -> None:
+    """Print the table and the false alarms: of each level of noise, what was made and what was found."""
+    alarms = []
+    print("| noise sd (points) | kind | labelled | found | matched | precision | recall |")
+    print("|---|---|---|---|---|---|---|")
+    for level, made, events in scored:
+        for score in scores(made, events):
+            print(line(level, score), flush=True)
+        wrong, quiet = false_alarms(made, events)
+        alarms.append(f"{wrong} of {quiet} ({wrong / quiet:.2%}) at {level} points")
+    print(f"\nFalse alarms on runs to which nothing happens: {'; '.join(alarms)}.")
+
+
+def scored(cases: int, seed: int) -> Iterator[tuple[str, Generated, Found]]:
+    """What the shipped thresholds find at each level."""
+    for low, high in LEVELS:
+        made = generate(cases, (low, high), seed)
+        events: Found = [(event.cell_id, event.kind, event.epoch) for event in collapse_events(made.runs, made.history)]
+        yield f"{100 * low:g} to {100 * high:g}", made, events
 
 
 def main() -> None:
     """Print the table and the false alarms."""
     cases, seed = (int(word) for word in (sys.argv[1:] + ["60", "2026"][len(sys.argv) - 1 :]))
-    alarms = []
-    print("| noise sd (points) | kind | labelled | found | matched | precision | recall |")
-    print("|---|---|---|---|---|---|---|")
-    for level in LEVELS:
-        made = generate(cases, level, seed)
-        events = [(event.cell_id, event.kind, event.epoch) for event in collapse_events(made.runs, made.history)]
-        for score in scores(made, events):
-            print(line(level, score), flush=True)
-        wrong, quiet = false_alarms(made, events)
-        low, high = (f"{100 * sd:g}" for sd in level)
-        alarms.append(f"{wrong} of {quiet} ({wrong / quiet:.2%}) at {low} to {high} points")
-    print(f"\nFalse alarms on runs to which nothing happens: {'; '.join(alarms)}.")
+    show(scored(cases, seed))
 
 
 if __name__ == "__main__":
