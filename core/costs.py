@@ -15,7 +15,7 @@ class Meter:
     """Sums one ledger between two calls of ``take``."""
 
     def __init__(self, layers: Sequence[LayerMacs]) -> None:
-        self._layers = tuple(layers)
+        self._full = self._layers = tuple(layers)
         self._ledger = Ledger()
         self._density = DENSE
         self._samples = 0
@@ -48,9 +48,14 @@ class Meter:
         """Per-sample gradients of a measurement, three products a layer; kept apart like evaluation."""
         self._ledger += Ledger(evaluation=training_flops(self._layers, samples).dense)
 
+    def reshaped(self, layers: Sequence[LayerMacs]) -> None:
+        """The network is another from the next step on; the yardstick stays."""
+        self._flush()
+        self._layers = tuple(layers)
+
     def full_epoch(self, samples: int) -> float:
-        """Dense training on ``samples`` samples: the yardstick of relative cost."""
-        return training_flops(self._layers, samples).dense
+        """Dense training of the whole network on ``samples`` samples: the yardstick of relative cost."""
+        return training_flops(self._full, samples).dense
 
     def take(self) -> Ledger:
         """The cost since the last call."""

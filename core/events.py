@@ -7,7 +7,7 @@
             measure what left with the samples             -> SupportMeasured
         for each batch of X:
             forward, loss, backward
-            the pruner's step, on its own schedule          -> MaskChanged        (when the mask changed)
+            the pruner's step, on its own schedule          -> MaskChanged        (when weights left or grew)
             optimizer step
         evaluate                                            -> EpochEnded
         the loss is not finite                              -> Diverged           (the run ends here)
@@ -89,7 +89,10 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class MaskChanged:
-    """The pruner changed the mask before this optimizer step (step 0 of epoch 0: at initialisation)."""
+    """The pruner removed or grew weights before this optimizer step (step 0 of epoch 0: at initialisation).
+
+    Masked ones, or some that are cut out with their channels; densities are shares of the layer as it was built.
+    """
 
     epoch: int
     step: int

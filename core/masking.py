@@ -1,34 +1,39 @@
-"""The mask in force: what it does to stored weights, gradients and momentum, the same for every pruner."""
+"""What a pruner's decisions do to stored weights, gradients and momentum, the same for every pruner."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from core.config import CellConfig, prunes
 from core.events import LayerChange
-from core.pruning.pruner import Moment, View
+from core.network import Network
+from core.pruning.pruner import Moment, Surgery, View
 from core.pruning.scope import groups
-
-Momentum = Callable[[nn.Parameter], Tensor | None]
+from core.surgery import momentum, operate, part
 
 
 class Masking:
     """Weights outside the mask are zero, receive no gradient and have no momentum.
 
     So they stay zero through any number of optimizer steps and any weight decay. A pruner that learns through the
-    forward pass keeps its stored weights dense; there the mask acts in evaluation.
+    forward pass keeps its stored weights dense; there the mask acts in evaluation. After a surgery the mask is that
+    of what is left; densities that are told stay shares of the whole network, as it was built.
     """
 
-    def __init__(self, cell: CellConfig, weights: Mapping[str, nn.Parameter], classifier: str) -> None:
+    def __init__(self, cell: CellConfig, network: Network, optimizer: torch.optim.Optimizer) -> None:
         self.pruner = cell.pruner
+        self.network = network
+        self.optimizer = optimizer
         self.active = prunes(cell)
+        weights, rates = network.weights, (cell.scope, cell.prune_rate, cell.fc_prune_rate)
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        self.groups = groups(shapes, classifier, cell.scope, cell.prune_rate, cell.fc_prune_rate) if self.active else ()
+        self.groups = groups(shapes, network.classifier_weight, *rates) if self.active else ()
         self.weights = {name: weights[name] for group in self.groups for name in group.layers}
-        self.total = sum(weight.numel() for weight in weights.values())
+        self.sizes = {name: weight.numel() for name, weight in weights.items()}
         self.mask: dict[str, Tensor] = {
             name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()
         }
@@ -37,18 +42,18 @@ class Masking:
 
     def init(self, view: View) -> dict[str, LayerChange] | None:
         """Let the pruner choose its first mask. Returns as ``step``."""
-        self.state, mask = self.pruner.init(view)
-        return None if mask is None else self._change(mask, lambda _: None)
+        self.state, change = self.pruner.init(view)
+        return self._change(change)
 
-    def step(self, view: View, momentum: Momentum) -> dict[str, LayerChange] | None:
+    def step(self, view: View) -> dict[str, LayerChange] | None:
         """Let the pruner act after a backward pass, then mask the gradients of what is pruned.
 
-        ``None`` when it had nothing to decide; what its mask changes per layer, if anything, when it had.
+        ``None`` when it had nothing to decide; what it changes per layer, if anything, when it had.
         """
-        self.state, mask = self.pruner.step(self.state, view)
-        change = None if mask is None else self._change(mask, momentum)
+        self.state, change = self.pruner.step(self.state, view)
+        changes = self._change(change)
         self.hold()
-        return change
+        return changes
 
     def hold(self) -> None:
         """Keep the mask in force after a backward pass: what is pruned has no gradient. The pruner is not asked."""
@@ -76,6 +81,22 @@ class Masking:
             return None
         return {name: weight.detach() * self.mask[name] for name, weight in self.weights.items()}
 
+    def reshape(self, surgery: Surgery) -> None:
+        """Do a surgery: on the network, the momentum, the mask, and the groups, which name what is there now."""
+        operate(self.network, self.optimizer, surgery)
+        weights = self.network.weights
+        self.groups = tuple(
+            replace(group, layers=tuple(now for layer in group.layers for now in parts_of(layer, weights)))
+            for group in self.groups
+        )
+        self.weights = {name: weights[name] for group in self.groups for name in group.layers}
+        self.mask = {name: self._left_of_mask(name, surgery) for name in self.weights}
+
+    def _left_of_mask(self, name: str, surgery: Surgery) -> Tensor:
+        if name not in self.mask:
+            return torch.ones_like(self.weights[name], dtype=torch.bool)
+        return part(self.mask[name], {dim: index for (layer, dim), index in surgery.kept.items() if layer == name})
+
     def restore(self, mask: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         """Take over the mask and method state of a checkpoint; the stored weights are already masked."""
         self.mask = {name: mask[name] for name in self.mask}
@@ -89,36 +110,63 @@ class Masking:
             return values
         return torch.empty_like(weight, dtype=values.dtype, requires_grad=False).copy_(values)
 
-    def _change(self, mask: Mapping[str, Tensor], momentum: Momentum) -> dict[str, LayerChange]:
+    def _change(self, change: Mapping[str, Tensor] | Surgery | None) -> dict[str, LayerChange] | None:
+        if change is None:
+            return None
+        changes = self._cut(change) if isinstance(change, Surgery) else self._renew(change)
+        self._measure()
+        return changes
+
+    def _cut(self, surgery: Surgery) -> dict[str, LayerChange]:
+        before = self._left()
+        self.reshape(surgery)
+        return {
+            name: LayerChange(before[name] - left, 0, left / self.sizes[name])
+            for name, left in self._left().items()
+            if left != before[name]
+        }
+
+    def _left(self) -> dict[str, int]:
+        """How many weights are left of every layer that the network was built with."""
+        weights = self.network.weights
+        return {name: sum(weights[now].numel() for now in parts_of(name, weights)) for name in self.sizes}
+
+    def _renew(self, mask: Mapping[str, Tensor]) -> dict[str, LayerChange]:
         changes: dict[str, LayerChange] = {}
         for name, new in mask.items():
             old = self.mask[name]
             removed, grown = int((old & ~new).sum()), int((new & ~old).sum())
             if removed or grown:
                 changes[name] = LayerChange(removed, grown, int(new.sum()) / new.numel())
-                self._clear(self.weights[name], old & new, momentum)
+                self._clear(self.weights[name], old & new)
                 self.mask[name] = new
-        self._measure()
         return changes
 
-    def _clear(self, weight: nn.Parameter, stays: Tensor, momentum: Momentum) -> None:
+    def _clear(self, weight: nn.Parameter, stays: Tensor) -> None:
         """Removed and grown weights start from zero, with no momentum."""
         if self.pruner.learns_forward:
             return
         with torch.no_grad():
             weight.mul_(stays)
-        buffer = momentum(weight)
+        buffer = momentum(self.optimizer, weight)
         if buffer is not None:
             buffer.mul_(stays)
 
     def _measure(self) -> None:
         live = {name: int(mask.sum()) for name, mask in self.mask.items()}
         self.density_by_layer = {name: live[name] / mask.numel() for name, mask in self.mask.items()}
-        pruned = sum(mask.numel() for mask in self.mask.values()) - sum(live.values())
-        self.density = 1.0 - pruned / self.total
+        masked = sum(mask.numel() for mask in self.mask.values()) - sum(live.values())
+        total = sum(self.sizes.values())
+        self.density = 1.0 - (total - sum(self._left().values()) + masked) / total
         self.dead_layers = sum(count == 0 for count in live.values())
         self._sparse = [
             (weight, torch.empty_like(weight).copy_(self.mask[name]))
             for name, weight in self.weights.items()
             if live[name] < weight.numel()
         ]
+
+
+def parts_of(layer: str, weights: Mapping[str, object]) -> tuple[str, ...]:
+    """The names of the weights that a layer's became: its own, or those of its factors, which extend the layer's."""
+    path = layer.removesuffix("weight")
+    return (layer,) if layer in weights else tuple(name for name in weights if name.startswith(path))

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from core.config import CellConfig
 from core.data.bundle import Bundle, Split
 from core.events import Evaluation
+from core.pruning.pruner import Surgery
 from core.pruning.scope import classifier, prunable
 from core.rng import address
 
@@ -37,12 +38,18 @@ class Network:
 
     def __init__(self, module: nn.Module, bundle: Bundle) -> None:
         self.module = module
-        self.weights = prunable(module)
         self.device = next(module.parameters()).device
         self.classifier_weight = classifier(module)
-        self.classifier = module.get_submodule(self.classifier_weight.removesuffix(".weight"))
+        self.reshaped(Surgery())
         self._scale = (1.0 / bundle.std_C).view(1, -1, 1, 1).to(self.device)
         self._shift = (-bundle.mean_C / bundle.std_C).view(1, -1, 1, 1).to(self.device)
+
+    def reshaped(self, surgery: Surgery) -> None:
+        """Look at the module again. ``surgery``: all that was done to it so far, as one."""
+        self.surgery = surgery
+        self.weights = prunable(self.module)
+        # Where it was cut in two, both parts together: its inputs stay the features.
+        self.classifier = self.module.get_submodule(self.classifier_weight.removesuffix(".weight"))
 
     def inputs(self, images: Tensor) -> Tensor:
         """Bytes to normalised floats, channels last: the quicker layout on GPUs and, by a third, on CPUs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cached_property
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from core.data.bundle import Split
 from core.network import Network
+from core.pruning.couplings import Structure
 
 
 class Charge(Protocol):
@@ -23,11 +25,12 @@ class Charge(Protocol):
 
 
 class NetworkProbe:
-    """The network as it stands. ``batch`` draws the calibration batch."""
+    """The network as it stands. ``batch`` draws the calibration batch, ``val`` is the validation split."""
 
-    def __init__(self, network: Network, batch: Callable[[], Split], charge: Charge) -> None:
+    def __init__(self, network: Network, batch: Callable[[], Split], val: Split, charge: Charge) -> None:
         self._network = network
         self._draw = batch
+        self._val = val
         self._charge = charge
 
     @cached_property
@@ -88,6 +91,17 @@ class NetworkProbe:
         finally:
             module.train()
         return self._charged(flow, 1)
+
+    def validation_loss(self, weights: Mapping[str, Tensor]) -> float:
+        """Mean cross-entropy of the validation split, in evaluation mode."""
+        self._charge(len(self._val))
+        return F.cross_entropy(self._network.logits(self._val.images, weights), self._val.labels).item()
+
+    def structure(self) -> Structure:
+        """A copy of the network in evaluation mode, and an image of zeros that it takes."""
+        images = self._val.images
+        image = self._network.inputs(images.new_zeros(1, *images.shape[1:]))
+        return Structure(deepcopy(self._network.module).eval(), image)
 
     def _charged(self, output: Tensor, samples: int) -> Tensor:
         """``output``, its pass charged, and a backward pass whenever a gradient comes back through it."""

@@ -48,10 +48,11 @@ from core.masking import Masking
 from core.network import Network, build
 from core.preservation import Preserved
 from core.probe import NetworkProbe
-from core.pruning.pruner import CALIBRATION, Moment, View
+from core.pruning.pruner import CALIBRATION, Moment, Surgery, View
 from core.rounding import count
 from core.state import RunState, StateError, take, under
 from core.support import measure
+from core.surgery import momentum, read, recorded
 
 SEMANTICS_VERSION = 4
 """Raised whenever the same configuration trains differently; part of the cache key."""
@@ -95,11 +96,8 @@ class Trainer:
         self.support_samples = support_samples
         self.bundle = bundle
         self.device = torch.device(device)
-        module = build(self.cell, bundle, self.device)
-        self.network = Network(module, bundle)
-        self.masking = Masking(self.cell, self.network.weights, self.network.classifier_weight)
-        self.costs = Meter(macs.measure(module, bundle.image_shape))
-        self.optimizer = _sgd(self.cell, module)
+        self._build()
+        self.costs = Meter(macs.measure(self.network.module, bundle.image_shape))
         self.history = History.empty(len(bundle.train), self.device)
         self.index_M = torch.arange(len(bundle.train), device=self.device)
         self.weight_N: Tensor | None = None
@@ -108,6 +106,11 @@ class Trainer:
         self.epoch = 0
         self.step = 0
         self.diverged = False
+
+    def _build(self) -> None:
+        self.network = Network(build(self.cell, self.bundle, self.device), self.bundle)
+        self.optimizer = _sgd(self.cell, self.network.module)
+        self.masking = Masking(self.cell, self.network, self.optimizer)
 
     def events(self, until: int | None = None) -> Iterator[Event]:
         """Train up to and including epoch ``until`` (the last one by default) and say what happens."""
@@ -284,16 +287,25 @@ class Trainer:
             self.masking.hold()
             self.costs.train(batch, density)
             return None
-        layers = self.masking.step(self._view(moment), self._momentum)
+        surgery = self.network.surgery
+        layers = self.masking.step(self._view(moment))
         self.costs.train(batch, density, updated=layers is not None, demand=self.cell.pruner.dense_gradient)
+        self._count_again_after(surgery)
         return _mask_changed(moment, layers) if layers else None
 
     def _init_mask(self) -> Iterator[Event]:
         if self.masking.active:
             moment = self._moment(0, 0, 1)
+            surgery = self.network.surgery
             layers = self.masking.init(self._view(moment))
+            self._count_again_after(surgery)
             if layers:
                 yield _mask_changed(moment, layers)
+
+    def _count_again_after(self, surgery: Surgery) -> None:
+        """What a pass costs, where the network is no longer the one after ``surgery``."""
+        if self.network.surgery is not surgery:
+            self.costs.reshaped(macs.measure(self.network.module, self.bundle.image_shape))
 
     def _view(self, moment: Moment) -> View:
         return View(
@@ -302,7 +314,7 @@ class Trainer:
             weights=self.masking.stored(),
             gradients=self.masking.gradients(),
             mask=self.masking.mask,
-            probe=NetworkProbe(self.network, self._calibration_batch, self.costs.calibrate),
+            probe=NetworkProbe(self.network, self._calibration_batch, self.bundle.val, self.costs.calibrate),
             generator=lambda: self._generator("prune", moment),
         )
 
@@ -318,8 +330,7 @@ class Trainer:
         return Split(train.images[index_B], train.labels[index_B])
 
     def _momentum(self, weight: nn.Parameter) -> Tensor | None:
-        buffer: Tensor | None = self.optimizer.state[weight].get("momentum_buffer")
-        return buffer
+        return momentum(self.optimizer, weight)
 
     def _passed(self, order_M: Tensor, steps: Sequence[Step], pruning: float) -> Pass:
         loss_M, logits_MC = torch.cat([s.loss_B for s in steps]), torch.cat([s.logits_BC for s in steps])
@@ -371,6 +382,7 @@ class Trainer:
             **under("history", self.history.tensors()),
             **under("coreset", {"index": self.index_M}),
             **under("selector", self.selector_state),
+            **under("surgery", recorded(self.network.surgery)),
         }
         if self.weight_N is not None:
             tensors |= under("coreset", {"weight": self.weight_N})
@@ -390,12 +402,13 @@ class Trainer:
             )
         state = RunState({name: tensor.to(self.device) for name, tensor in state.tensors.items()}, state.meta)
         try:
+            self._reshape(read(take(state, "surgery")))
             self.network.module.load_state_dict(take(state, "model"))
         except RuntimeError as error:
             raise StateError(f"a checkpoint of another model than {self.cell.model.name}: {error}") from error
-        momentum = take(state, "momentum")
+        buffers = take(state, "momentum")
         for name, weight in self.network.module.named_parameters():
-            buffer = momentum.get(name)
+            buffer = buffers.get(name)
             self.optimizer.state[weight] = {} if buffer is None else {"momentum_buffer": _laid_out_like(weight, buffer)}
         self.masking.restore(take(state, "mask"), take(state, "pruner"))
         self.history = History(**take(state, "history"))
@@ -405,6 +418,15 @@ class Trainer:
         self.preserved = Preserved(**preserved) if preserved else None
         self.epoch, self.step = state.meta["epoch"], state.meta["step"]
         self.diverged = state.meta["diverged"]
+
+    def _reshape(self, surgery: Surgery) -> None:
+        """Make a new network into the one that a checkpoint was written of."""
+        before = self.network.surgery
+        if not before.empty:
+            self._build()
+        if not surgery.empty:
+            self.masking.reshape(surgery)
+        self._count_again_after(before)
 
 
 def batches_of(order_M: Tensor, size: int) -> list[Tensor]:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from core.config import CellConfig, first_selection, preservation_starts, prunes
 from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.models import Model
-from core.pruning.pruner import CALIBRATION, Group
+from core.pruning.pruner import CALIBRATION, Group, Pruner
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
-from core.pruning.scope import groups
+from core.pruning.scope import Scope, groups
 from core.rounding import count
 from core.schedule import batches_in, due_at, phase, selects, switches, switches_at
 from sweeps.sharing import Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from core.pruning.couplings import Structure
 
 
 @dataclass(frozen=True)
@@ -96,12 +102,14 @@ def updates_due(update_every: UpdateEvery, epoch: int, step: int, steps: int, se
 
 
 def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
-    """Steps of an epoch at which the mask may change. A pruner without a clock never changes it again."""
-    update_every = getattr(cell.pruner, "update_every", None)
+    """Steps of an epoch at which the pruner decides. One without a clock decides once, at its start."""
+    update_every: UpdateEvery | None = getattr(cell.pruner, "update_every", None)
     if not prunes(cell) or steps == 0:
         return 0
-    if update_every is None:
-        return int(cell.pruner.learns_forward)
+    if update_every is None and not hasattr(cell.pruner, "start"):
+        return 0
+    if cell.pruner.learns_forward:
+        return 1
     stop = getattr(cell.pruner, "stop", None)
     if stop is not None:
         moves, settles = (epoch - 1) / cell.epochs < stop, False
@@ -111,34 +119,39 @@ def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
     if settles:
         # Met at the epoch's first step; what is due later in it has nothing left to decide.
         return 1
-    return updates_due(update_every, epoch, step, steps, cell.select_every) if moves else 0
+    if update_every is None or not moves:
+        return 0
+    return updates_due(update_every, epoch, step, steps, cell.select_every)
 
 
 def _position(cell: CellConfig, epoch: int) -> float:
-    """A pruner with a start and an end removes gradually; any other is at its rate from the first step."""
-    if not hasattr(cell.pruner, "start") or not hasattr(cell.pruner, "end") or epoch == cell.epochs:
+    """A pruner with a start and an end removes gradually, without an end at once; any other before the first step."""
+    if not hasattr(cell.pruner, "start") or epoch == cell.epochs:
         return 1.0
     start = cell.pruner.start
     start = (first_selection(cell) - 1) / cell.epochs if start is None else start
-    return cubic((epoch - 1) / cell.epochs, start, cell.pruner.end)
+    return cubic((epoch - 1) / cell.epochs, start, getattr(cell.pruner, "end", 0.0))
 
 
 # --- FLOP ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
-    """What the cost of a model depends on. ``shapes`` are those of the prunable weights."""
+    """What the cost of a model depends on; ``structure`` is the model itself, built without initial values."""
 
     layers: tuple[LayerMacs, ...]
     parameters: int
-    shapes: Mapping[str, tuple[int, ...]]
-    classifier: str
+    structure: Structure
+
+    def groups(self, scope: Scope, prune_rate: float, fc_prune_rate: float | None) -> tuple[Group, ...]:
+        """What is pruned, to which rates."""
+        return groups(self.structure.shapes, self.structure.classifier, scope, prune_rate, fc_prune_rate)
 
 
 @lru_cache(maxsize=64)
 def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> Network | None:
-    """The model, built without initial values and measured; ``None`` where torch is absent.
+    """The model, measured; ``None`` where torch is absent.
 
     Raises ``ValueError`` when the model cannot take the image shape.
     """
@@ -148,7 +161,17 @@ def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -
         from core.macs import measure
     except ImportError:
         return None
-    from core.pruning.scope import classifier, prunable
+    from core.pruning.couplings import Structure
+
+    module = _unwritten(model, image_shape, num_classes)
+    parameters = sum(tensor.numel() for tensor in module.state_dict().values())
+    layers = measure(module, image_shape)
+    return Network(layers, parameters, Structure(module.eval(), torch.zeros(1, *image_shape)))
+
+
+def _unwritten(model: Model, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The model, built without initial values."""
+    import torch
 
     try:
         with torch.device("meta"):
@@ -161,28 +184,54 @@ def network(model: Model, image_shape: tuple[int, int, int], num_classes: int) -
     for table in module.buffers():
         if not table.is_floating_point():
             table.zero_()  # an index that nobody wrote may point anywhere
-    shapes = {name: tuple(weight.shape) for name, weight in prunable(module).items()}
-    parameters = sum(tensor.numel() for tensor in module.state_dict().values())
-    return Network(measure(module, image_shape), parameters, shapes, classifier(module))
+    return module
+
+
+def check(cell: CellConfig, facts: Facts) -> None:
+    """Raises ``ValueError`` when the cell's pruner cannot remove so much of its model; says nothing without torch."""
+    net = network(cell.model, facts.image_shape, facts.num_classes)
+    if net is not None and prunes(cell):
+        cell.pruner.check(net.structure, net.groups(*_rates(cell)))
+
+
+def _rates(cell: CellConfig) -> tuple[Scope, float, float | None]:
+    return cell.scope, cell.prune_rate, cell.fc_prune_rate
 
 
 def densities(cell: CellConfig, net: Network, position: float) -> dict[str, float]:
     """Foretold density of every pruned weight. Exact for uniform and ERK masks; a global one is taken as uniform."""
     if not prunes(cell):
         return {}
-    parts = groups(net.shapes, net.classifier, cell.scope, cell.prune_rate, cell.fc_prune_rate)
     erk = getattr(cell.pruner, "allocation", "global") == "erk"
     found: dict[str, float] = {}
-    for part in parts:
+    for part in net.groups(*_rates(cell)):
         density = density_at(part.prune_rate, position)
         found |= _erk(part, net, density) if erk else dict.fromkeys(part.layers, density)
     return found
 
 
+def in_force(cell: CellConfig, net: Network, position: float) -> tuple[tuple[LayerMacs, ...], Mapping[str, float]]:
+    """The foretold layers and their densities: a pruner that shrinks the network leaves smaller ones, dense.
+
+    What a search for a rank will find is not known ahead: there the network is taken as it was built.
+    """
+    if not (prunes(cell) and cell.pruner.shrinks):
+        return net.layers, densities(cell, net, position)
+    left = _left(cell.pruner, _rates(cell), net, position)
+    return tuple(replace(layer, macs=round(layer.macs * left.get(layer.name or "", 1.0))) for layer in net.layers), {}
+
+
+@lru_cache(maxsize=4096)
+def _left(
+    pruner: Pruner, rates: tuple[Scope, float, float | None], net: Network, position: float
+) -> Mapping[str, float]:
+    return pruner.foretold(net.structure, net.groups(*rates), position)
+
+
 def _erk(part: Group, net: Network, density: float) -> dict[str, float]:
     from core.pruning.allocation import erk
 
-    shapes = [net.shapes[layer] for layer in part.layers]
+    shapes = [net.structure.shapes[layer] for layer in part.layers]
     room = [math.prod(shape) for shape in shapes]
     kept = erk(shapes, count(density, sum(room)), room)
     return {layer: keep / full for layer, keep, full in zip(part.layers, kept, room, strict=True)}
@@ -205,9 +254,7 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
     ``support_samples``: of each side, looked at where the training set changes.
     """
     net = network(cell.model, facts.image_shape, facts.num_classes)
-    trained, scored = 1.0, 0.0
-    if net is not None:
-        trained, scored = training_flops(net.layers, 1).dense, forward_flops(net.layers)
+    per_sample = {position: _per_sample(cell, net, position) for position in {epoch.position for epoch in epochs}}
     evaluated = facts.val_size + facts.test_size
     flop = []
     for t, epoch in enumerate(epochs, start=1):
@@ -215,6 +262,7 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
         looked_at = due_at(cell, t) * _looked_at(support_samples, epoch.samples, facts.train_size)
         both = epoch.samples + backward + looked_at
         once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
+        trained, scored = per_sample[epoch.position]
         flop.append(both * trained + once * scored)
     return Work(
         samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
@@ -222,6 +270,14 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
         flop=tuple(accumulate(flop, initial=0.0)),
         bytes=_checkpoint_bytes(cell, net, facts),
     )
+
+
+def _per_sample(cell: CellConfig, net: Network | None, position: float) -> tuple[float, float]:
+    """FLOP that dense kernels execute to train on a sample, and to look at one."""
+    if net is None:
+        return 1.0, 0.0
+    layers, _ = in_force(cell, net, position)
+    return training_flops(layers, 1).dense, forward_flops(layers)
 
 
 def _looked_at(support_samples: int, size: int, train_size: int) -> int:
@@ -234,7 +290,7 @@ def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> in
     """Weights and momentum, masks and what the pruner learns, the coreset and the history of every sample."""
     if net is None:
         return 0
-    prunable = sum(math.prod(shape) for shape in net.shapes.values()) if prunes(cell) else 0
+    prunable = sum(math.prod(shape) for shape in net.structure.shapes.values()) if prunes(cell) else 0
     per_weight = 1 + 4 * cell.pruner.tensors_per_weight
     per_sample = 4 + 1 + 4 + 4 + 4 + 4 + 8 + 4 * cell.selector.tensors_per_sample
     return 8 * net.parameters + per_weight * prunable + per_sample * facts.train_size
@@ -253,9 +309,9 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Fact
     asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
     ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
     for position in trained:
-        density = densities(cell, net, position)
-        ledger += training_flops(net.layers, trained[position], density, with_dense_gradient[position])
-        ledger += scoring_flops(net.layers, scored[position], density)
+        layers, density = in_force(cell, net, position)
+        ledger += training_flops(layers, trained[position], density, with_dense_gradient[position])
+        ledger += scoring_flops(layers, scored[position], density)
     return ledger
 
 

@@ -11,7 +11,7 @@ from core.config import CellConfig, as_dict
 from core.data import Facts, Source
 from core.rounding import count
 from sweeps.cells import Cell, Cells, expand, joint
-from sweeps.costs import Cost, cost, epochs_of, updates_after_switch, work
+from sweeps.costs import Cost, check, cost, epochs_of, updates_after_switch, work
 from sweeps.scheduler import Simulation, simulate
 from sweeps.sharing import Load, Pace, Work, alone, left_of, segments_of
 from sweeps.spec import SpecError, SweepSpec
@@ -222,6 +222,7 @@ def _forecast(
         of_data = facts[config.data]
         epochs = epochs_of(config, of_data.train_size)
         try:
+            check(config, of_data)
             spent = cost(config, of_data, epochs)
             load = work(config, of_data, epochs, support_samples)
             known[config] = Forecast(spent, updates_after_switch(config, epochs), load)

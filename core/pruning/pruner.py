@@ -1,15 +1,16 @@
 """The protocol that every pruner follows, and what it is shown.
 
 The trainer calls ``init`` once before epoch 1 and ``step`` after every backward pass, before the optimizer's step.
-Both return the method's own state and either ``None`` (the mask stays) or the new mask. The trainer does the rest for
-every method alike: it counts what was removed and grown, sets removed and grown weights and their momentum to zero,
-and keeps removed weights at zero. A weight that a new mask keeps has its value and momentum untouched.
+Both return the method's own state and ``None`` (all stays), a new mask, or a surgery. The trainer does the rest for
+every method alike. After a mask it counts what was removed and grown, sets removed and grown weights and their momentum
+to zero, and keeps removed weights at zero; a weight that a new mask keeps has its value and momentum untouched. After a
+surgery the network, its gradients and the optimizer's momentum are smaller, and every pass costs less from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from core.pruning.couplings import Structure
+
     Mask: TypeAlias = Mapping[str, Tensor]
     State: TypeAlias = Mapping[str, Tensor]
     LossAt: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
+    Change: TypeAlias = "Mask | Surgery"
 
+Place: TypeAlias = tuple[str, int]
+"""A dimension of a parameter or buffer, named as in the model."""
+Removal: TypeAlias = Literal["weights", "channels", "hidden units", "ranks"]
 
 CALIBRATION = 256
 """Samples of the calibration batch that pruners may look at; all of a smaller training set."""
@@ -37,6 +44,25 @@ class Group:
     def density(self) -> float:
         """Share of the group's weights that stays, in (0, 1]; exact on the decimal written, 1 - 0.9 is 0.1."""
         return float(1 - Fraction(repr(float(self.prune_rate))))
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """What stays of the network as it stands; the rest is cut out, and tensors shrink. An empty one leaves all.
+
+    All surgeries of a run, one after another, have this form together: with it the network of a checkpoint is made from
+    a new one.
+    """
+
+    kept: Mapping[Place, Tensor] = field(default_factory=dict)
+    """The indices that stay, ascending, at least one; a dimension that is not in it stays whole."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """By the weight of a linear layer: the layer becomes two, whose product is the nearest of this rank."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it leaves all as it is."""
+        return not self.kept and not self.ranks
 
 
 @dataclass(frozen=True)
@@ -69,7 +95,7 @@ class Passes:
 
     forward: int = 0
     backward: int = 0
-    samples: Literal["calibration", "one"] = "calibration"
+    samples: Literal["calibration", "validation", "one"] = "calibration"
 
 
 class Probe(Protocol):
@@ -105,6 +131,12 @@ class Probe(Protocol):
         ``weights`` and all other parameters and statistics count by their absolute values.
         """
 
+    def validation_loss(self, weights: Mapping[str, Tensor]) -> float:
+        """Mean cross-entropy of the validation split, in evaluation mode."""
+
+    def structure(self) -> Structure:
+        """A copy of the network in evaluation mode, to be taken apart."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -119,7 +151,7 @@ class View:
     mask: Mask
     """Boolean, True = kept, one entry per layer in ``groups``."""
     probe: Probe
-    """Passes of a calibration batch, of the validation split, of an input of ones."""
+    """Passes of a calibration batch, of the validation split, of an input of ones; a copy to take apart."""
     generator: Callable[[], torch.Generator]
     """A CPU generator of this moment's own; the same at every call."""
 
@@ -136,6 +168,8 @@ class Pruner:
     summary: ClassVar[str] = ""
     dense_gradient: ClassVar[Literal["never", "updates", "always"]] = "never"
     """When a sparse implementation would need the gradient of pruned weights too; decides the theoretical cost."""
+    removes: ClassVar[Removal] = "weights"
+    """What leaves as a whole. All but weights leave for good, and the network shrinks."""
     learns_forward: ClassVar[bool] = False
     """True when training runs through ``forward_weights``: stored weights stay dense, the mask acts in evaluation."""
     cost: ClassVar[str] = "nothing beside the training steps"
@@ -147,12 +181,27 @@ class Pruner:
     tensors_per_weight: ClassVar[int] = 0
     """How many tensors like the weights its state holds."""
 
-    def init(self, view: View) -> tuple[State, Mask | None]:
-        """State and mask before the first epoch. ``None`` keeps the dense mask."""
+    @property
+    def shrinks(self) -> bool:
+        """Whether it cuts the network smaller, where others only mask it."""
+        return self.removes != "weights"
+
+    def init(self, view: View) -> tuple[State, Change | None]:
+        """State and mask, or surgery, before the first epoch. ``None`` keeps the dense network."""
         raise NotImplementedError
 
-    def step(self, state: State, view: View) -> tuple[State, Mask | None]:
-        """State and mask after a backward pass. The default keeps both."""
+    def check(self, structure: Structure, groups: Sequence[Group]) -> None:
+        """Raises ``ValueError`` where a network holds too little that it could remove. Planning asks, and ``init``."""
+
+    def foretold(self, structure: Structure, groups: Sequence[Group], position: float) -> Mapping[str, float]:
+        """Share of each weight of a shrinking network that is left at ``position`` of the rate; 1 where none is told.
+
+        Exact where all layers lose the same share of their channels.
+        """
+        return {}
+
+    def step(self, state: State, view: View) -> tuple[State, Change | None]:
+        """State and mask, or surgery, after a backward pass. The default keeps both."""
         return state, None
 
     def forward_weights(

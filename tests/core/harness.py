@@ -15,14 +15,16 @@ from torch.nn.functional import cross_entropy
 
 from core.coresets.samples import Samples
 from core.data.bundle import Bundle, Split
+from core.masking import parts_of
 from core.network import Network
 from core.probe import NetworkProbe
-from core.pruning.pruner import Group, Moment, Probe, Pruner, View
+from core.pruning.pruner import Group, Moment, Probe, Pruner, Surgery, View
 from core.pruning.scope import classifier, groups, prunable
 from core.rng import generator
+from core.surgery import operate
 
 if TYPE_CHECKING:
-    from core.pruning.pruner import Mask, State
+    from core.pruning.pruner import Change, Mask, State
 
 EPOCHS, STEPS, EVERY = 8, 3, 2
 
@@ -30,7 +32,7 @@ EPOCHS, STEPS, EVERY = 8, 3, 2
 def network(dtype: torch.dtype = torch.float32) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        layers = [nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 10), nn.Linear(10, 3)]
+        layers = [nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 10), nn.Linear(10, 3)]
         return nn.Sequential(*layers).to(dtype)
 
 
@@ -86,21 +88,21 @@ class Run:
             # A checkpoint at every epoch end: plain, detached copies have to be enough to go on.
             self.state = {name: tensor.detach().clone() for name, tensor in self.state.items()}
             for now in (moment(epoch, i, steps=self.steps) for i in range(self.steps)):
-                mask = self.train(now)
-                if mask is not None:
-                    yield now, self.apply(mask)
+                change = self.train(now)
+                if change is not None:
+                    yield now, self.apply(change)
                 self.sgd.step()
                 self.weigh(self.mask)
 
-    def train(self, now: Moment) -> Mask | None:
+    def train(self, now: Moment) -> Change | None:
         self.sgd.zero_grad()
         weights: Mapping[str, Tensor] = dict(self.weights)
         if self.pruner.learns_forward:
             weights = self.pruner.forward_weights(self.state, weights, now, generator(self.seed, "prune", now.step))
         self.loss(weights, now.step).backward()
         gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
-        self.state, mask = self.pruner.step(self.state, self.view(now, gradients))
-        return mask
+        self.state, change = self.pruner.step(self.state, self.view(now, gradients))
+        return change
 
     def loss(self, weights: Mapping[str, Tensor], step: int) -> Tensor:
         first = next(self.model.parameters())
@@ -124,13 +126,23 @@ class Run:
         first = next(self.model.parameters())
         images = torch.randn(12, 2, 5, 5, generator=generator(self.seed, "order")).to(first)
         batch = Split(images, (torch.arange(12) % 3).to(first.device))
-        return NetworkProbe(Plain(self.model), lambda: batch, lambda samples, backward=False: None)
+        return NetworkProbe(Plain(self.model), lambda: batch, batch, lambda samples, backward=False: None)
 
-    def apply(self, mask: Mask | None) -> Mask:
-        if mask is not None:
-            self.weigh({name: self.mask[name] & keep for name, keep in mask.items()})
-            self.mask = mask
+    def apply(self, change: Change | None) -> Mask:
+        if isinstance(change, Surgery):
+            self.cut(change)
+        elif change is not None:
+            self.weigh({name: self.mask[name] & keep for name, keep in change.items()})
+            self.mask = change
         return self.mask
+
+    def cut(self, surgery: Surgery) -> None:
+        operate(Plain(self.model), self.sgd, surgery)
+        weights = prunable(self.model)
+        names = [tuple(now for layer in group.layers for now in parts_of(layer, weights)) for group in self.groups]
+        self.groups = tuple(replace(group, layers=layers) for group, layers in zip(self.groups, names, strict=True))
+        self.weights = {name: weights[name] for layers in names for name in layers}
+        self.mask = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
 
     def weigh(self, mask: Mask) -> None:
         for name, keep in () if self.pruner.learns_forward else mask.items():

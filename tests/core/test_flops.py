@@ -70,7 +70,7 @@ def test_torchvisions_classifiers(architecture: str, side: int) -> None:
     assert net is not None
     assert forward_flops(net.layers) == counted(built.eval(), (3, side, side), backward=False)
     assert {layer.name for layer in net.layers} - {None} == set(prunable(built))
-    assert net.layers[-1].name == classifier(built) == net.classifier
+    assert net.layers[-1].name == classifier(built) == net.structure.classifier
 
 
 def test_depthwise_backward_is_two_forward_passes_not_torchs_count() -> None:

@@ -33,6 +33,12 @@ SMALL = {
 JOINT = CellConfig(**SMALL, pruner="rigl", prune_rate=0.8, selector="el2n", coreset_ratio=0.2, preservation="complete")
 
 
+def joint(pruner: str) -> CellConfig:
+    """``JOINT`` with another pruner, and a model that it can act on."""
+    units = PRUNERS[pruner]().removes == "hidden units"
+    return replace(JOINT, pruner=pruner, model="mlp" if units else JOINT.model)
+
+
 @cache
 def bundle(cell: CellConfig) -> Bundle:
     return load_bundle(cell.data)
@@ -88,9 +94,9 @@ def test_state_is_recorded_only_with_preservation() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if name != "none"])
-@pytest.mark.parametrize("fc_prune_rate", [None, 0.9])
+@pytest.mark.parametrize("fc_prune_rate", [None, 0.85])
 def test_pruned_weights_stay_zero_through_every_step(name: str, fc_prune_rate: float | None) -> None:
-    cell = replace(JOINT, pruner=name, fc_prune_rate=fc_prune_rate, weight_decay=0.1)
+    cell = replace(joint(name), fc_prune_rate=fc_prune_rate, weight_decay=0.1)
     run = trainer(cell)
     for _ in run.events():
         effective = run.masking.evaluated() or run.network.weights
@@ -103,13 +109,13 @@ def test_pruned_weights_stay_zero_through_every_step(name: str, fc_prune_rate: f
 
 @pytest.mark.parametrize("name", [name for name in PRUNERS if name != "none"])
 def test_reported_density_is_the_counted_one(name: str) -> None:
-    run = trainer(replace(JOINT, pruner=name))
+    run = trainer(joint(name))
+    total = sum(weight.numel() for weight in run.network.weights.values())
     last = epochs(run.events())[-1]
     effective = run.masking.evaluated() or run.network.weights
-    total = sum(weight.numel() for weight in run.network.weights.values())
     live = sum(int(mask.sum()) for mask in run.masking.mask.values())
     assert last.density == pytest.approx(live / total)
-    assert last.density == pytest.approx(0.2, abs=0.01)
+    assert run.cell.pruner.removes == "ranks" or last.density == pytest.approx(0.2, abs=0.01)
     assert sum(int((w != 0).sum()) for w in effective.values()) <= live
 
 
@@ -128,7 +134,7 @@ def pairs() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("pruner", "selector"), pairs())
 def test_a_fork_after_any_epoch_is_bit_identical(pruner: str, selector: str) -> None:
-    cell = replace(JOINT, pruner=pruner, selector=selector, augmentation="crop_flip")
+    cell = replace(joint(pruner), selector=selector, augmentation="crop_flip")
     whole = trainer(cell)
     events: list[Event] = []
     states: dict[int, bytes] = {}
@@ -292,7 +298,7 @@ def test_grown_weights_start_from_zero_and_kept_ones_keep_their_momentum() -> No
     assert momentum is not None
     old, before = run.masking.mask[run.network.classifier_weight], momentum.clone()
     new = old.roll(1)
-    run.masking._change({run.network.classifier_weight: new}, run._momentum)
+    run.masking._change({run.network.classifier_weight: new})
     assert not weight[new & ~old].any()
     assert not weight[~new].any()
     assert not momentum[~(old & new)].any()

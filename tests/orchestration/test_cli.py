@@ -230,7 +230,7 @@ def test_methods_lists_everything_and_describes_one() -> None:
 
 METHODS = [method for kind in ("pruner", "selector") for method in methods(kind)]
 READINGS = {
-    *("rigl", "set", "gmp", "seven", "probmask", "screening", "lnpt", "rows", "lowrank"),
+    *("rigl", "set", "gmp", "seven", "probmask", "screening", "lnpt", "channels", "rows", "lowrank"),
     *("gradmatch", "el2n", "grand", "emp", "ted", "pbcs", "infobatch", "prunefuse"),
 }
 """What the papers leave open, by methods: their descriptions mark it as ours."""

@@ -15,7 +15,7 @@ from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.data.load import load_bundle
 from core.events import EpochEnded, MaskChanged
-from core.flops import Ledger
+from core.flops import Ledger, forward_flops, training_flops
 from core.macs import measure
 from core.models import MODELS
 from core.preservation import PRESERVERS
@@ -24,7 +24,7 @@ from core.pruning.pruner import Moment
 from core.pruning.schedule import PerInterval, is_due
 from core.schedule import batches_in
 from core.trainer import Trainer, batches_of
-from sweeps.costs import cost, epochs_of, network, updates_after_switch, updates_due, work
+from sweeps.costs import cost, epochs_of, in_force, network, updates_after_switch, updates_due, work
 from sweeps.plan import make_plan
 from sweeps.spec import SpecError, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
@@ -78,6 +78,39 @@ def test_the_forecast_is_what_a_run_costs(pruner: object, change: dict[str, obje
     assert foretold.sparse == pytest.approx(ledger.sparse + ledger.selection, rel=tolerance)
     changes = {event.epoch for event in events if isinstance(event, MaskChanged) and event.epoch > 0}
     assert changes <= {t for t, epoch in enumerate(epochs, start=1) if epoch.updates}
+
+
+@pytest.mark.parametrize("scope", [{"scope": "all"}, {"scope": "backbone"}, {"fc_prune_rate": 0.4}])
+@pytest.mark.parametrize("schedule", [{"update_every": 1, "start": 0.25}, {"update_every": 1000, "start": 0.125}])
+def test_a_network_that_shrinks_is_foretold(schedule: dict[str, object], scope: dict[str, object]) -> None:
+    channels = PRUNERS["channels"](allocation="uniform", **schedule)
+    cell = canonical(replace(SMALL, pruner=channels, prune_rate=0.5, preservation="none", **scope))
+    ended = [event for event in Trainer(cell, load_bundle(cell.data)).events() if isinstance(event, EpochEnded)]
+    facts = cell.data.facts()
+    epochs = epochs_of(cell, facts.train_size)
+    spent, foretold = sum((event.cost for event in ended), start=Ledger()), cost(cell, facts, epochs)
+    # The network is smaller from the step after a surgery, one of two or three in these epochs.
+    assert foretold.dense == pytest.approx(spent.dense, rel=0.05)
+    assert foretold.sparse == pytest.approx(spent.sparse + spent.selection, rel=0.05)
+    # Where all layers lose the same share of their channels, what is left at last is known to the weight.
+    net = network(cell.model, facts.image_shape, facts.num_classes)
+    assert net is not None
+    layers, density = in_force(cell, net, 1.0)
+    assert not density
+    assert training_flops(layers, ended[-1].trained).dense == ended[-1].cost.sparse
+
+
+def test_a_search_for_a_rank_is_foretold_as_if_it_found_none() -> None:
+    data = replace(SYNTHETIC, val_fraction=0.25)
+    cell = canonical(replace(SMALL, data=data, model="mlp", pruner="lowrank"))
+    facts = cell.data.facts()
+    epochs = epochs_of(cell, facts.train_size)
+    assert [t for t, epoch in enumerate(epochs, start=1) if epoch.updates] == [cell.pruner.acts_from(8, 4)]
+    dense = replace(cell, pruner="none", prune_rate=0.0)
+    searched = cost(cell, facts, epochs), cost(dense, facts, epochs_of(dense, facts.train_size))
+    net = network(cell.model, facts.image_shape, facts.num_classes)
+    assert net is not None
+    assert searched[0].dense - searched[1].dense == pytest.approx(9 * facts.val_size * forward_flops(net.layers))
 
 
 @pytest.mark.parametrize("selector", ["glister", "d2", "ccs", "random"])
@@ -221,6 +254,21 @@ def test_no_warning_without_reason() -> None:
 def test_a_model_that_cannot_take_the_images_is_named() -> None:
     with pytest.raises(SpecError, match="model small_cnn on synthetic: small_cnn needs images of at least 2 x 2"):
         make_plan(parse("cell: {data: {name: synthetic, size: 1}}"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("pruner: rows", "small_cnn on digits: pruner rows can remove 0 of the weights of the 4 layers in scope"),
+        ("pruner: channels, scope: classifier", "channels can remove 0.968 of the weights of .*, not 0.99: lower the"),
+        ("pruner: channels, model: vit_tiny, scope: classifier", "pruner channels can remove 0 of the weights of "),
+        ("pruner: lowrank, scope: backbone", "pruner lowrank finds no linear layer in scope"),
+        ("pruner: {name: lowrank, layer: fc}", "pruner.layer fc is no linear layer in scope: set one of "),
+    ],
+)
+def test_what_a_pruner_cannot_remove_is_refused_before_anything_runs(cell: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        make_plan(parse(f"cell: {{prune_rate: 0.99, select_every: 4, {cell}}}"))
 
 
 def test_global_allocations_are_foretold_as_uniform() -> None:
