@@ -40,6 +40,10 @@ class Meter:
         """A pass that the pruner asked for, forward or backward."""
         self._ledger += calibration_flops(self._layers, samples * (not backward), samples * backward)
 
+    def beside(self, layers: Sequence[LayerMacs], *, forward: int, backward: int) -> None:
+        """Passes of another network, of these layers, that a selector trains: so many samples forward and backward."""
+        self._ledger += calibration_flops(layers, forward, backward)
+
     def evaluate(self, samples: int) -> None:
         """A forward pass for evaluation, as dense kernels execute it; kept apart from every ledger that is compared."""
         self._ledger += Ledger(evaluation=samples * forward_flops(self._layers))

@@ -61,6 +61,13 @@ class Masking:
             gradients = [weight.grad for weight, _ in self._sparse if weight.grad is not None]
             torch._foreach_mul_(gradients, [keep for weight, keep in self._sparse if weight.grad is not None])
 
+    def clear(self) -> None:
+        """Set to zero what the mask says is, after somebody else wrote the stored weights."""
+        if not self.pruner.learns_forward:
+            with torch.no_grad():
+                for weight, keep in self._sparse:
+                    weight.mul_(keep)
+
     def gradients(self) -> dict[str, Tensor]:
         """Dense gradients of the stored weights, before masking."""
         return {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}

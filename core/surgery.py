@@ -60,10 +60,19 @@ def read(tensors: Mapping[str, Tensor]) -> Surgery:
 def part(values: Tensor, indices: Mapping[int, Tensor]) -> Tensor:
     """What is left of a tensor of which, by dimension, only these indices stay; laid out like a new network's."""
     for dim, index in indices.items():
-        values = values.index_select(dim, index)
+        values = values.index_select(dim, index.to(values.device))
     # Sums in another order would have other last bits, so the layout must not depend on how many cuts led here.
     layout = torch.channels_last if values.ndim == 4 else torch.contiguous_format
     return torch.empty(values.shape, dtype=values.dtype, device=values.device, memory_format=layout).copy_(values)
+
+
+def placed(values: Tensor, inner: Tensor, indices: Mapping[int, Tensor]) -> Tensor:
+    """``values`` with ``inner`` where, by dimension, these indices meet: the inverse of ``part``."""
+    if not indices:
+        return inner
+    (dim, index), *others = indices.items()
+    index = index.to(values.device)
+    return values.index_copy(dim, index, placed(values.index_select(dim, index), inner, dict(others)))
 
 
 def momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Tensor | None:

@@ -27,8 +27,9 @@ from torch.nn import functional as F
 
 from core import macs, rng, schedule
 from core.config import CellConfig, as_dict, canonical, first_selection, preservation_starts
+from core.copies import Copies, fuse
 from core.coresets import SELECTORS
-from core.coresets.samples import Coreset, Samples
+from core.coresets.samples import Copy, Coreset, Samples
 from core.costs import Meter
 from core.data.augment import AUGMENTATIONS
 from core.data.bundle import Bundle, Split
@@ -51,6 +52,7 @@ from core.probe import NetworkProbe
 from core.pruning.pruner import CALIBRATION, Moment, Surgery, View
 from core.rounding import count
 from core.state import RunState, StateError, take, under
+from core.steps import batches_of, sgd
 from core.support import measure
 from core.surgery import momentum, read, recorded
 
@@ -102,6 +104,7 @@ class Trainer:
         self.index_M = torch.arange(len(bundle.train), device=self.device)
         self.weight_N: Tensor | None = None
         self.selector_state: Mapping[str, Tensor] = {}
+        self.copy: Copy | None = None
         self.preserved: Preserved | None = None
         self.epoch = 0
         self.step = 0
@@ -109,7 +112,7 @@ class Trainer:
 
     def _build(self) -> None:
         self.network = Network(build(self.cell, self.bundle, self.device), self.bundle)
-        self.optimizer = _sgd(self.cell, self.network.module)
+        self.optimizer = sgd(self.cell, self.network.module)
         self.masking = Masking(self.cell, self.network, self.optimizer)
 
     def events(self, until: int | None = None) -> Iterator[Event]:
@@ -144,13 +147,16 @@ class Trainer:
         selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
         progress = epoch / self.cell.epochs
         coreset = selector.select(
-            self._samples(selector.needs),
+            self._samples(selector.needs, epoch),
             size=count(self.cell.selector.share(self.cell.coreset_ratio, progress), len(self.bundle.train)),
             progress=progress,
             rng=rng.generator(self.cell.seed, "select", epoch),
         )
         before, self.index_M = self.index_M, coreset.index_M
-        self.weight_N, self.selector_state = self._spread(coreset), coreset.state
+        self.weight_N, self.selector_state, self.copy = self._spread(coreset), coreset.state, coreset.copy
+        if coreset.copy is not None:
+            fuse(self.network.module, coreset.copy)
+            self.masking.clear()
         shared = int(torch.isin(self.index_M, before).sum())
         flipped = self.bundle.flipped_N
         return CoresetSelected(
@@ -178,8 +184,12 @@ class Trainer:
         self.costs.measure(support.samples)
         return SupportMeasured(epoch, support, time.perf_counter() - started)
 
-    def _samples(self, needs: frozenset[str]) -> Samples:
+    def _samples(self, needs: frozenset[str], epoch: int) -> Samples:
         samples, past = replace(self._seen(self.bundle.train, needs), state=self.selector_state), self.history
+        if "network" in needs:
+            effective = dict(self.masking.evaluated() or {})
+            apart = Copies(self.cell, epoch, self.bundle, self.network.module, effective, self.costs.beside)
+            samples = replace(samples, apart=apart)
         if "validation" in needs:
             samples = replace(samples, validation=self._seen(self.bundle.val, needs))
         if "coreset" in needs:
@@ -217,8 +227,11 @@ class Trainer:
 
     def _record(self, epoch: int) -> StateRecorded:
         train, index_M = self.bundle.train, self.index_M
-        self.costs.score(len(index_M), self.masking.density_by_layer)
-        logits_MC = self.network.logits(train.images[index_M], self.masking.evaluated())
+        if self.copy is not None:
+            logits_MC = self.copy.logits_NC[index_M]
+        else:
+            self.costs.score(len(index_M), self.masking.density_by_layer)
+            logits_MC = self.network.logits(train.images[index_M], self.masking.evaluated())
         self.preserved = self.cell.preservation.record(index_M, train.labels[index_M], logits_MC, len(train))
         return StateRecorded(epoch, len(index_M))
 
@@ -427,26 +440,6 @@ class Trainer:
         if not surgery.empty:
             self.masking.reshape(surgery)
         self._count_again_after(before)
-
-
-def batches_of(order_M: Tensor, size: int) -> list[Tensor]:
-    """As few batches of ``size`` at most as hold all samples, equal in size but for one sample.
-
-    A remainder of two or three samples as a batch of its own would break training down under batch norm, whatever is
-    pruned and selected. No batch holds a single sample while there are two.
-    """
-    return list(torch.tensor_split(order_M, schedule.batches_in(len(order_M), size)))
-
-
-def _sgd(cell: CellConfig, module: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        module.parameters(),
-        lr=cell.lr,
-        momentum=cell.momentum,
-        weight_decay=cell.weight_decay,
-        nesterov=cell.nesterov,
-        fused=True,
-    )
 
 
 def _laid_out_like(weight: Tensor, values: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from core.config import CellConfig, first_selection, preservation_starts, prunes
+from core.coresets.samples import Beside, Selector
 from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.models import Model
@@ -192,6 +193,8 @@ def check(cell: CellConfig, facts: Facts) -> None:
     net = network(cell.model, facts.image_shape, facts.num_classes)
     if net is not None and prunes(cell):
         cell.pruner.check(net.structure, net.groups(*_rates(cell)))
+    if net is not None and cell.coreset_ratio < 1:
+        cell.selector.check(net.structure)
 
 
 def _rates(cell: CellConfig) -> tuple[Scope, float, float | None]:
@@ -217,8 +220,12 @@ def in_force(cell: CellConfig, net: Network, position: float) -> tuple[tuple[Lay
     """
     if not (prunes(cell) and cell.pruner.shrinks):
         return net.layers, densities(cell, net, position)
-    left = _left(cell.pruner, _rates(cell), net, position)
-    return tuple(replace(layer, macs=round(layer.macs * left.get(layer.name or "", 1.0))) for layer in net.layers), {}
+    return scaled(net.layers, _left(cell.pruner, _rates(cell), net, position)), {}
+
+
+def scaled(layers: Sequence[LayerMacs], left: Mapping[str, float]) -> tuple[LayerMacs, ...]:
+    """The layers of a network that this share of each weight is left of, by name."""
+    return tuple(replace(layer, macs=round(layer.macs * left.get(layer.name or "", 1.0))) for layer in layers)
 
 
 @lru_cache(maxsize=4096)
@@ -263,7 +270,8 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_sample
         both = epoch.samples + backward + looked_at
         once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
         trained, scored = per_sample[epoch.position]
-        flop.append(both * trained + once * scored)
+        beside = 0.0 if net is None else _beside(cell, t, net, facts).dense
+        flop.append(both * trained + once * scored + beside)
     return Work(
         samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
         steps=tuple(accumulate((epoch.steps for epoch in epochs), initial=0)),
@@ -308,11 +316,26 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Fact
         scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts)
     asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
     ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
+    ledger += sum((_beside(cell, t, net, facts) for t in range(1, len(epochs) + 1)), Ledger())
     for position in trained:
         layers, density = in_force(cell, net, position)
         ledger += training_flops(layers, trained[position], density, with_dense_gradient[position])
         ledger += scoring_flops(layers, scored[position], density)
     return ledger
+
+
+@lru_cache(maxsize=256)
+def _copy(selector: Selector, net: Network) -> Beside | None:
+    return selector.beside(net.structure)
+
+
+def _beside(cell: CellConfig, t: int, net: Network, facts: Facts) -> Ledger:
+    """What the selection before epoch ``t`` trains beside the network, taken as that was built."""
+    copy = _copy(cell.selector, net) if selects(cell, t) else None
+    if copy is None:
+        return Ledger()
+    forward, backward = (copy.epochs + 1) * facts.train_size, copy.epochs * facts.train_size
+    return calibration_flops(scaled(net.layers, copy.left), forward, backward)
 
 
 def _asked(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> tuple[int, int]:
@@ -335,7 +358,8 @@ def _dense_gradient_samples(cell: CellConfig, epoch: Epoch) -> int:
 def _scored(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> int:
     """Samples of the forward passes for selection and state recording before epoch ``t``."""
     chosen = selects(cell, t)
-    recorded = t >= preservation_starts(cell) and switches_at(cell, t)
+    taught = chosen and cell.selector.teaches
+    recorded = t >= preservation_starts(cell) and switches_at(cell, t) and not taught
     needs = cell.selector.needs
     seen = facts.train_size + facts.val_size * ("validation" in needs)
     return seen * (chosen and bool(needs & {"logits", "features"})) + epoch.samples * recorded

@@ -17,6 +17,7 @@ from core.coresets.kcenter import KCenter
 from core.coresets.moderate import Moderate
 from core.coresets.none import NoSelection
 from core.coresets.pbcs import PBCS
+from core.coresets.prunefuse import PruneFuse
 from core.coresets.random import Random
 from core.coresets.samples import Selector
 from core.coresets.ted import TED
@@ -43,5 +44,6 @@ SELECTORS: dict[str, type[Selector]] = named(
         EMP,
         TED,
         PBCS,
+        PruneFuse,
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -14,11 +14,43 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from core.pruning.couplings import Structure
+    from core.pruning.pruner import Surgery
+
     State: TypeAlias = Mapping[str, Tensor]
 
 Balanced: TypeAlias = Annotated[Flag, Field(description="Every class keeps its quota of samples; else none does.")]
-Need: TypeAlias = Literal["logits", "features", "history", "validation", "coreset"]
+Need: TypeAlias = Literal["logits", "features", "history", "validation", "coreset", "network"]
 """``validation``: the validation split too, seen as the other needs say; refused for cells without one."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the network that was cut smaller and trained: what was cut, its tensors, and its logits."""
+
+    surgery: Surgery
+    tensors: Mapping[str, Tensor]
+    """Its parameters and buffers, named as in the network."""
+    logits_NC: Tensor
+    """Of the training set."""
+
+
+class Apart(Protocol):
+    """What a selector may do with copies of the network. Every pass is computed when asked for, and charged."""
+
+    def structure(self) -> Structure:
+        """A copy in evaluation mode, to be taken apart."""
+
+    def trained(self, surgery: Surgery, epochs: int, rng: torch.Generator) -> Copy:
+        """A copy without what the surgery removes, trained for ``epochs`` over the training set."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a selection trains beside the network: a copy with this share of each weight (1 where none is told)."""
+
+    left: Mapping[str, float]
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +81,8 @@ class Samples:
     """Whether each sample is in the coreset so far: all are before the first selection."""
     state: State = field(default_factory=dict)
     """What this selector gave back with its last coreset; empty before its first."""
+    apart: Apart | None = None
+    """The network, for selectors that need copies of it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +93,8 @@ class Coreset:
     weight_M: Tensor | None = None
     state: State = field(default_factory=dict)
     """What the selector is to be shown at its next selection: plain tensors, which a checkpoint keeps."""
+    copy: Copy | None = None
+    """Its weights take the place in the network that they were cut from; preservation records its predictions."""
 
 
 class Selector:
@@ -88,6 +124,18 @@ class Selector:
         ``progress`` is t / T at the selection epoch t, in (0, 1]. ``rng`` is a CPU generator of this epoch's own.
         """
         raise NotImplementedError
+
+    @property
+    def teaches(self) -> bool:
+        """Whether its coresets bring a copy, whose predictions preservation records."""
+        return False
+
+    def check(self, structure: Structure) -> None:
+        """Raises ``ValueError`` for a network that it cannot take apart. Planning asks."""
+
+    def beside(self, structure: Structure) -> Beside | None:
+        """What one selection trains beside such a network, foretold; ``None``: nothing."""
+        return None
 
     def share(self, ratio: float, progress: float) -> float:
         """The share of the samples that is asked of it at ``progress``, where alpha is ``ratio``; both in (0, 1]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -124,7 +124,7 @@ def _places(layer: nn.Module, *, made: bool) -> Iterator[Place]:
         yield from ((name, 0) for name in held if getattr(layer, name) is not None)
 
 
-def surgery_of(found: tuple[Coupling, ...], stays: tuple[Tensor, ...]) -> Surgery:
+def surgery_of(found: Sequence[Coupling], stays: Sequence[Tensor]) -> Surgery:
     """The surgery that leaves of each coupling the channels ``stays`` (C, bool)."""
     kept: dict[Place, Tensor] = {}
     for coupling, stays_C in zip(found, stays, strict=True):

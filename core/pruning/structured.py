@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from core.plugin import plugin
 from core.pruning.couplings import Coupling, Structure, read, recorded, surgery_of
-from core.pruning.pruner import Place
+from core.pruning.pruner import Place, Surgery
 from core.pruning.schedule import density_at
 from core.pruning.scheduled import Scheduled
 from core.rounding import count
@@ -84,9 +84,8 @@ class Structured(Scheduled):
         self, structure: Structure, groups: Sequence[Group], position: float
     ) -> tuple[Sequence[Coupling], Sequence[Aim], Counter[int]]:
         """How many channels leave each coupling of a whole network when all layers lose the same share of theirs."""
-        found, shapes = self.choose(structure), structure.shapes
-        totals = [sum(math.prod(shapes[layer]) for layer in group.layers) for group in groups]
-        wanted = aims(groups, totals, found, structure, position)
+        found = self.choose(structure)
+        wanted = aims(groups, _totals(structure, groups), found, structure, position)
         order = order_alike(tuple(one.channels for one in found))
         return found, wanted, Counter(place for place, _ in leaving(found, order, wanted))
 
@@ -101,10 +100,31 @@ class Structured(Scheduled):
 
         structure = view.probe.structure()
         self.check(structure, view.groups)
-        totals = [sum(view.weights[layer].numel() for layer in group.layers) for group in view.groups]
         found = self.choose(structure)
-        whole = {"weights": torch.tensor(totals), "channels": torch.tensor([one.channels for one in found])}
+        whole = {
+            "weights": torch.tensor(_totals(structure, view.groups)),
+            "channels": torch.tensor([one.channels for one in found]),
+        }
         return {**whole, "position": torch.zeros(()), **recorded(found)}, None
+
+    def once(self, structure: Structure, groups: Sequence[Group]) -> Surgery:
+        """The removal of all that the groups' rates ask for, or of as much as can go."""
+        found = self.choose(structure)
+        wanted = aims(groups, _totals(structure, groups), found, structure, 1.0)
+        return surgery_of(found, self._stays(structure, found, [one.channels for one in found], wanted))
+
+    def _stays(
+        self, structure: Structure, found: Sequence[Coupling], first: Sequence[int], wanted: Sequence[Aim]
+    ) -> tuple[Tensor, ...]:
+        """Which channels of each coupling (C, bool) stay; ``first`` as for ``removal_order``."""
+        import torch
+
+        weights = structure.weights
+        order = removal_order([self.worth(one, weights) for one in found], self.allocation, first)
+        stays = tuple(torch.ones(one.channels, dtype=torch.bool) for one in found)
+        for place, channel in leaving(found, order, wanted):
+            stays[place][channel] = False
+        return stays
 
     @override
     def met(self, state: State, view: View) -> bool:
@@ -115,15 +135,16 @@ class Structured(Scheduled):
         import torch
 
         found, structure = read(state), view.probe.structure()
-        weights = structure.weights
-        order = removal_order([self.worth(one, weights) for one in found], self.allocation, state["channels"].tolist())
-        stays = tuple(torch.ones(one.channels, dtype=torch.bool) for one in found)
-        for place, channel in leaving(found, order, aims(view.groups, state["weights"], found, structure, position)):
-            stays[place][channel] = False
+        wanted = aims(view.groups, state["weights"], found, structure, position)
+        stays = self._stays(structure, found, state["channels"].tolist(), wanted)
         surgery = surgery_of(found, stays)
         left = tuple(one.after(stays_C) for one, stays_C in zip(found, stays, strict=True))
         reached = {**state, "position": torch.tensor(position), **recorded(left)}
         return reached, surgery if surgery.kept else None
+
+
+def _totals(structure: Structure, groups: Sequence[Group]) -> list[int]:
+    return [sum(math.prod(structure.shapes[layer]) for layer in group.layers) for group in groups]
 
 
 def aims(

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from core.coresets.samples import Samples
+from core.coresets.samples import Copy, Samples
 from core.data.bundle import Bundle, Split
 from core.masking import parts_of
 from core.network import Network
 from core.probe import NetworkProbe
+from core.pruning.couplings import Structure
 from core.pruning.pruner import Group, Moment, Probe, Pruner, Surgery, View
 from core.pruning.scope import classifier, groups, prunable
 from core.rng import generator
@@ -173,6 +174,19 @@ def view_of(
     )
 
 
+@dataclass(frozen=True)
+class Told:
+    """Copies of ``network`` that nobody trains: their logits are told."""
+
+    logits_NC: Tensor
+
+    def structure(self) -> Structure:
+        return Structure(network().eval(), torch.zeros(1, 2, 5, 5))
+
+    def trained(self, surgery: Surgery, epochs: int, rng: torch.Generator) -> Copy:
+        return Copy(surgery, {}, self.logits_NC)
+
+
 def samples(n: int = 60, num_classes: int = 4, seed: int = 0, empty: int | None = None) -> Samples:
     """Random samples of every kind, and a validation split; class ``empty`` has none."""
     draw = torch.Generator().manual_seed(seed)
@@ -197,6 +211,7 @@ def samples(n: int = 60, num_classes: int = 4, seed: int = 0, empty: int | None 
         ),
         entropy_N=torch.rand(n, generator=draw),
         kept_N=torch.rand(n, generator=draw) < 0.5,
+        apart=Told(torch.randn(n, num_classes, generator=draw)),
     )
 
 
@@ -204,7 +219,8 @@ def each(given: Samples, change: Callable[[Tensor], Tensor]) -> Samples:
     """The samples with ``change`` made to every tensor."""
     made = {f.name: change(value) for f in fields(given) if isinstance(value := getattr(given, f.name), Tensor)}
     within = None if given.validation is None else each(given.validation, change)
-    return replace(given, **made, validation=within)
+    apart = Told(change(given.apart.logits_NC)) if isinstance(given.apart, Told) else None
+    return replace(given, **made, validation=within, apart=apart)
 
 
 def digest(tensors: Iterable[Tensor]) -> str:

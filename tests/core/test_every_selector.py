@@ -58,6 +58,8 @@ CHOICES: dict[str, dict[str, object]] = {
     "ted": {"name": "ted"},
     "ted-balanced": {"name": "ted", "balanced": True},
     "pbcs": {"name": "pbcs", "rounds": 4},
+    "prunefuse": {"name": "prunefuse"},
+    "prunefuse-balanced": {"name": "prunefuse", "kind": "entropy", "balanced": True},
 }
 QUOTAS = (
     "gradmatch",
@@ -243,6 +245,7 @@ def test_needs_are_enough_and_needed(choice: str) -> None:
         "history": ["loss_N", "correct_N", "forgotten_N", "margin_N", "entropy_N"],
         "validation": ["validation"],
         "coreset": ["kept_N"],
+        "network": ["apart"],
     }
     dropped = {field: None for need, names in parts.items() if need not in needs for field in names}
     choose_and_check(choice, replace(given, **dropped), 12)

@@ -20,7 +20,8 @@ from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChange
 from core.flops import forward_flops
 from core.pruning import PRUNERS
 from core.state import dump, load
-from core.trainer import Trainer, batches_of
+from core.steps import batches_of
+from core.trainer import Trainer
 
 SMALL = {
     "data": {"name": "synthetic", "samples": 200, "test_samples": 60, "classes": 4, "channels": 3, "size": 8},

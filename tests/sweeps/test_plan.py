@@ -23,7 +23,8 @@ from core.pruning import PRUNERS
 from core.pruning.pruner import Moment
 from core.pruning.schedule import PerInterval, is_due
 from core.schedule import batches_in
-from core.trainer import Trainer, batches_of
+from core.steps import batches_of
+from core.trainer import Trainer
 from sweeps.costs import cost, epochs_of, in_force, network, updates_after_switch, updates_due, work
 from sweeps.plan import make_plan
 from sweeps.spec import SpecError, load, parse
@@ -127,7 +128,7 @@ def test_what_a_selector_looks_at_is_foretold(selector: str) -> None:
     assert done == pytest.approx(sum(event.cost.dense + event.cost.evaluation for event in ended))
 
 
-@pytest.mark.parametrize("selector", ["emp", "ted", "pbcs", {"name": "infobatch", "until": 0.6}])
+@pytest.mark.parametrize("selector", ["emp", "ted", "pbcs", "prunefuse", {"name": "infobatch", "until": 0.6}])
 @pytest.mark.parametrize("schedule", ["printed", "skip"])
 def test_what_a_selector_that_follows_training_costs_is_foretold(selector: object, schedule: str) -> None:
     cell = canonical(replace(SMALL, selector=selector, schedule=schedule, pruner="none", prune_rate=0.0, epochs=10))
@@ -259,16 +260,32 @@ def test_a_model_that_cannot_take_the_images_is_named() -> None:
 @pytest.mark.parametrize(
     ("cell", "said"),
     [
-        ("pruner: rows", "small_cnn on digits: pruner rows can remove 0 of the weights of the 4 layers in scope"),
-        ("pruner: channels, scope: classifier", "channels can remove 0.968 of the weights of .*, not 0.99: lower the"),
-        ("pruner: channels, model: vit_tiny, scope: classifier", "pruner channels can remove 0 of the weights of "),
-        ("pruner: lowrank, scope: backbone", "pruner lowrank finds no linear layer in scope"),
-        ("pruner: {name: lowrank, layer: fc}", "pruner.layer fc is no linear layer in scope: set one of "),
+        (
+            "prune_rate: 0.99, pruner: rows",
+            "small_cnn on digits: pruner rows can remove 0 of the weights of the 4 layers in scope",
+        ),
+        (
+            "prune_rate: 0.99, pruner: channels, scope: classifier",
+            "channels can remove 0.968 of the weights of .*, not 0.99: lower the",
+        ),
+        (
+            "prune_rate: 0.99, pruner: channels, model: vit_tiny, scope: classifier",
+            "pruner channels can remove 0 of the weights of ",
+        ),
+        ("prune_rate: 0.99, pruner: lowrank, scope: backbone", "pruner lowrank finds no linear layer in scope"),
+        (
+            "prune_rate: 0.99, pruner: {name: lowrank, layer: fc}",
+            "pruner.layer fc is no linear layer in scope: set one of ",
+        ),
+        (
+            "prune_rate: 0.0, model: vit_tiny, coreset_ratio: 0.1, selector: {name: prunefuse, rate: 0.8}",
+            "the copy of selector prunefuse: pruner channels can remove 0.6",
+        ),
     ],
 )
 def test_what_a_pruner_cannot_remove_is_refused_before_anything_runs(cell: str, said: str) -> None:
     with pytest.raises(SpecError, match=said):
-        make_plan(parse(f"cell: {{prune_rate: 0.99, select_every: 4, {cell}}}"))
+        make_plan(parse(f"cell: {{{cell}, select_every: 4}}"))
 
 
 def test_global_allocations_are_foretold_as_uniform() -> None:
