@@ -20,6 +20,7 @@ from orchestration.errors import UsageError
 from orchestration.files import write_atomically
 from orchestration.past import rows_so_far
 from orchestration.sweep import Sweep
+from orchestration.threads import torch_threads
 from sweeps.cells import Cell
 from sweeps.stages import Chain
 
@@ -120,12 +121,13 @@ def confirm(sweep: Sweep, event: Event, seeds: int, workers: int = 1) -> Iterato
     done = {(run["arm"], run["seed"]) for run in record["runs"]}
     todo = [(arm, draws) for draws in range(seeds) for arm in ARMS if (arm, draws) not in done]
     if todo:
-        work = _work(sweep, event)
-        record["before"] = work.accuracy
-        for run in runs(work, todo, workers):
-            record["runs"] = sorted([*record["runs"], run], key=lambda one: (one["seed"], one["arm"]))
-            _write(path, record)
-            yield record, run
+        with torch_threads(sweep.need(event.cell.config).threads):
+            work = _work(sweep, event)
+            record["before"] = work.accuracy
+            for run in runs(work, todo, workers):
+                record["runs"] = sorted([*record["runs"], run], key=lambda one: (one["seed"], one["arm"]))
+                _write(path, record)
+                yield record, run
         record["repeats"] = _repeats(record, rows_so_far(chain, sweep.store))
     record["verdict"] = verdict_record(judge(arms_of(record)))
     _write(path, record)

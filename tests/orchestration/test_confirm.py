@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from analysis.confirmations import FOLDER, read
 from core.state import dump
@@ -18,6 +19,7 @@ from orchestration.arms import before
 from orchestration.confirmation import confirm, named, suspected
 from orchestration.errors import UsageError
 from orchestration.sweep import Sweep
+from orchestration.threads import torch_threads
 from sweeps.cells import Cell, joint
 from tests.orchestration.grids import TINY, run, tiny
 from tests.orchestration.test_cli import call, refused
@@ -81,6 +83,16 @@ def test_both_with_the_runs_own_draws_repeats_the_stored_window(sweep: Sweep) ->
         assert row == {name: stored[name] for name in row}
     assert {one["arm"] for one in record["runs"]} == {"neither", "weights", "samples", "both"}
     assert all([row["epoch"] for row in one["rows"]] == [4, 5, 6] for one in record["runs"])
+
+
+def test_arms_in_this_process_train_with_the_cells_threads(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    honest = arms.arm_run
+    monkeypatch.setattr(arms, "arm_run", lambda *given: used.append(torch.get_num_threads()) or honest(*given))
+    with torch_threads(2):
+        confirmed(sweep)
+        assert torch.get_num_threads() == 2
+    assert used == [1, 1, 1, 1]
 
 
 def test_more_seeds_add_to_what_is_done_and_an_interrupted_one_goes_on(
