@@ -155,7 +155,7 @@ class Induced(Trainer):
         if self.masking.active:
             mask = self.masking.mask[name].clone()
             mask[self.loss.label] = False
-            self.masking._change({name: mask}, self._momentum)
+            self.masking._change({name: mask})
 
 
 # --- training ------------------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from orchestration.commands import Target
 from orchestration.commands import run as run_command
 from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
+from orchestration.launch import load_ray
 from orchestration.observer import Observers
-from orchestration.searcher import ForestSearcher, Stops
 from orchestration.store import ON_COLLAPSE
 from orchestration.sweep import Sweep
 from orchestration.tables import tables, write_tables
@@ -97,6 +97,9 @@ def test_controls_and_finished_cells_are_never_stopped(finished: Sweep, tmp_path
 def test_a_trial_whose_cell_is_given_up_ends_alone(tmp_path: Path) -> None:
     sweep, told, stops = collapsing(tmp_path), Recorder(), dict[str, str]()
     dispatch = Dispatch(sweep, planned(sweep), sweep.to_do(), told, stops=stops)
+    load_ray(joining=False)
+    from orchestration.searcher import ForestSearcher, Stops
+
     searcher, stopper = ForestSearcher(dispatch), Stops(dispatch)
     first = searcher.suggest("a")
     assert isinstance(first, dict)
