@@ -56,7 +56,9 @@ def rows(runs: pd.DataFrame) -> Iterator[str]:
 
 def main() -> None:
     """Print the table."""
-    names = "selector | p | α | preservation | dense | prune-only | coreset-only | joint | joint, preserved | loss | cure"
+    names = (
+        "selector | p | α | preservation | dense | prune-only | coreset-only | joint | joint, preserved | loss | cure"
+    )
     print(f"| {names} |\n|{'---|' * 11}")
     print("\n".join(rows(load_runs(Path(sys.argv[1])))))
 
