@@ -10,6 +10,7 @@ from analysis.inference import Floats
 
 CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
 _SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
+_OF_MEDIAN = np.array([0.0, 1.0, 0.5, 1 - 3**0.5 / np.pi])  # variance of the median of 0 to 3 normal values
 ENOUGH = 8  # second differences that a local noise rests on; with fewer, the whole run's
 
 
@@ -54,19 +55,23 @@ class Dips:
 
 
 def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -> Floats:
-    """1.4826 · MAD of second differences / √6 within ± 2R epochs, none of them across a switch.
+    """The noise of a gap: the run's and that of what it is compared with, √(own² + share · references²).
 
-    Never below √(acc (1 − acc) / n_eval) at accuracy ``level``. Our reading: where fewer than
-    ENOUGH second differences remain in reach, all of the run's are used; and the gap holds the
-    references' noise too, so it is never below the median of theirs, measured in the same way.
+    own is 1.4826 · MAD of second differences / √6 within ± 2R epochs, none of them across a switch, and references the
+    median of theirs, measured in the same way; share is the variance of a median of so many references to that of one.
+    The whole is never below √(acc (1 − acc) / n_eval) at accuracy ``level``. Our reading: the definition's noise is the
+    run's, but a control's gap holds as much noise of the dense run; where fewer than ENOUGH second differences remain
+    in reach, all of the run's are used; and own is never below the references' median.
     """
-    noise = _own_noise(c, rows, epoch, group)
+    own = np.nan_to_num(_own_noise(c, rows, epoch, group))
     theirs = np.full((len(rows), c.references_C3.shape[1]), np.nan)
     for k in range(theirs.shape[1]):
         there = c.references_C3[rows, k] >= 0
         theirs[there, k] = _own_noise(c, c.references_C3[rows[there], k], epoch, group)
+    references = np.nan_to_num(median(theirs))
+    share = _OF_MEDIAN[(c.references_C3[rows] >= 0).sum(axis=1)]
+    measured: Floats = np.sqrt(np.maximum(own, references) ** 2 + share * references**2)
     floor = np.sqrt(np.clip(level * (1 - level), 0, None) / c.samples_C[rows])
-    measured: Floats = np.fmax(np.nan_to_num(noise), np.nan_to_num(median(theirs)))
     bounded: Floats = np.maximum(measured, np.nan_to_num(floor))
     return bounded
 
