@@ -147,7 +147,7 @@ class Trainer:
         selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
         progress = epoch / self.cell.epochs
         coreset = selector.select(
-            self._samples(selector.needs, epoch),
+            self._samples(selector.needs),
             size=count(self.cell.selector.share(self.cell.coreset_ratio, progress), len(self.bundle.train)),
             progress=progress,
             rng=rng.generator(self.cell.seed, "select", epoch),
@@ -184,11 +184,11 @@ class Trainer:
         self.costs.measure(support.samples)
         return SupportMeasured(epoch, support, time.perf_counter() - started)
 
-    def _samples(self, needs: frozenset[str], epoch: int) -> Samples:
+    def _samples(self, needs: frozenset[str]) -> Samples:
         samples, past = replace(self._seen(self.bundle.train, needs), state=self.selector_state), self.history
         if "network" in needs:
             effective = dict(self.masking.evaluated() or {})
-            apart = Copies(self.cell, epoch, self.bundle, self.network.module, effective, self.costs.beside)
+            apart = Copies(self.cell, self.epoch + 1, self.bundle, self.network.module, effective, self.costs.beside)
             samples = replace(samples, apart=apart)
         if "validation" in needs:
             samples = replace(samples, validation=self._seen(self.bundle.val, needs))
