@@ -219,7 +219,7 @@ def test_weighted_coreset_weights_the_loss() -> None:
 def test_a_selector_is_shown_what_it_needs_and_it_is_charged() -> None:
     run = trainer(JOINT)
     list(run.events(until=2))
-    shown = run._samples(frozenset({"logits", "validation", "history"}), 1)
+    shown = run._samples(frozenset({"logits", "validation", "history"}))
     assert shown.features_ND is None
     assert shown.validation is not None
     assert shown.validation.logits_NC is not None
@@ -232,7 +232,7 @@ def test_a_selector_is_shown_what_it_needs_and_it_is_charged() -> None:
     assert run.costs.take().dense == (len(run.bundle.train) + len(run.bundle.val)) * once
     assert shown.margin_N is not None
     assert bool((shown.margin_N.abs() <= 1).all())
-    run._samples(frozenset({"history"}), 1)
+    run._samples(frozenset({"history"}))
     assert run.costs.take().dense == 0
 
 
@@ -260,12 +260,12 @@ def test_infobatch_ends_with_all_samples_alike() -> None:
 def test_a_selector_is_shown_its_coreset_and_its_state() -> None:
     run = trainer(replace(JOINT, selector="pbcs"))
     list(run.events(until=3))
-    before = run._samples(frozenset({"coreset"}), 1)
+    before = run._samples(frozenset({"coreset"}))
     assert before.kept_N is not None
     assert bool(before.kept_N.all())
     assert before.state == {}
     list(run.events(until=4))
-    after = run._samples(frozenset({"coreset"}), 1)
+    after = run._samples(frozenset({"coreset"}))
     assert after.kept_N is not None
     assert after.kept_N.nonzero().flatten().tolist() == run.index_M.tolist()
     again = trainer(run.cell)
@@ -381,7 +381,7 @@ def test_looking_at_the_model_leaves_its_batch_norm_statistics(pruner: str) -> N
     run = trainer(replace(JOINT, pruner=pruner))
     before = {name: buffer.clone() for name, buffer in run.network.module.named_buffers()}
     list(run._init_mask())
-    run._samples(frozenset({"logits", "features"}), 1)
+    run._samples(frozenset({"logits", "features"}))
     run._record(1)
     run.network.evaluate(run.bundle.test, 4, run.masking.evaluated())
     assert all(torch.equal(buffer, before[name]) for name, buffer in run.network.module.named_buffers())
@@ -390,7 +390,7 @@ def test_looking_at_the_model_leaves_its_batch_norm_statistics(pruner: str) -> N
 def test_probmask_is_scored_with_its_effective_weights() -> None:
     run = trainer(replace(JOINT, pruner="probmask"))
     list(run.events(until=3))
-    logits = run._samples(frozenset({"logits"}), 1).logits_NC
+    logits = run._samples(frozenset({"logits"})).logits_NC
     masked = run.network.logits(run.bundle.train.images, run.masking.evaluated())
     assert logits is not None
     assert torch.equal(logits, masked)
