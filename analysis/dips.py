@@ -206,6 +206,8 @@ def _controls_loss(c: Courses, rows: Ints, epoch: int, group: int, horizon: Ints
         there = np.flatnonzero(control >= 0)
         for start in c.switches[group]:
             near = there[(start >= epoch - c.periods[group]) & (start < np.maximum(horizon[there], epoch + 1))]
+            if not near.size:
+                continue
             mine, at = control[near], horizon[near] - 1
             _, expected = expected_course(c, mine, start, settings.ahead)
             loss = expected[np.arange(len(near)), at] - c.smooth_CT[mine, at]
