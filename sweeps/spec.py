@@ -135,18 +135,25 @@ def _check_policy(document: Document, grid: GridFile, listed: Sequence[CellConfi
     if grid.early_stopping is not None and any(cell.data.val_fraction == 0 for cell in listed):
         sentence = "early_stopping looks at validation accuracy, but data.val_fraction is 0; raise it or leave it out"
         raise document.error(("early_stopping",), sentence)
-    if grid.on_collapse is not None and (problem := _no_reaction(grid, listed)) is not None:
-        raise document.error(("on_collapse",), f"on_collapse {problem}")
-    if grid.frontier is not None and (problem := _no_frontier(grid, listed)) is not None:
-        raise document.error(("frontier",), f"frontier {problem}")
+    for key, asked, problem in (
+        ("on_collapse", grid.on_collapse, _no_reaction(grid)),
+        ("frontier", grid.frontier, _no_frontier(grid, listed)),
+    ):
+        if asked is not None and (told := _no_detection(grid, listed, key) or problem) is not None:
+            raise document.error((key,), f"{key} {told}")
 
 
-def _no_reaction(grid: GridFile, listed: Sequence[CellConfig]) -> str | None:
-    """Why nothing can be done about cells that collapse."""
+def _no_detection(grid: GridFile, listed: Sequence[CellConfig], key: str) -> str | None:
+    """Why no collapse can be told while the grid is trained, which ``key`` lives on."""
     if any(cell.data.val_fraction == 0 for cell in listed):
-        return "looks at validation accuracy, but data.val_fraction is 0; raise it or leave on_collapse out"
+        return f"looks at validation accuracy, but data.val_fraction is 0; raise it or leave {key} out"
     if not grid.baselines:
         return "compares cells with their controls, but baselines is false; leave one of the two out"
+    return None
+
+
+def _no_reaction(grid: GridFile) -> str | None:
+    """Why nothing can be done about cells that collapse."""
     if grid.frontier is not None:
         return "is about cells of a whole grid, but frontier trains a part of it; keep one of the two"
     return None
@@ -154,10 +161,6 @@ def _no_reaction(grid: GridFile, listed: Sequence[CellConfig]) -> str | None:
 
 def _no_frontier(grid: GridFile, listed: Sequence[CellConfig]) -> str | None:
     """Why a grid's frontier cannot be searched for."""
-    if any(cell.data.val_fraction == 0 for cell in listed):
-        return "looks at validation accuracy, but data.val_fraction is 0; raise it or leave frontier out"
-    if not grid.baselines:
-        return "compares cells with their controls, but baselines is false; leave one of the two out"
     if grid.early_stopping is not None:
         return "needs every cell that it asks for to its end, but early_stopping gives cells up; keep one of the two"
     ratios = sorted({cell.coreset_ratio for cell in listed if prunes(cell) and cell.coreset_ratio < 1})

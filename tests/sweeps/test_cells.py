@@ -1,6 +1,5 @@
 """From listed to distinct cells."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -130,11 +129,9 @@ def test_difference() -> None:
     assert difference(a, replace(a, selector=el2n())) == {}
 
 
-def test_ten_thousand_cells_expand_in_about_a_second() -> None:
+def test_the_baselines_of_a_large_grid_are_added_once_per_seed() -> None:
     spec = load(GRIDS / "quickstart.yaml", [f"axes.seed={list(range(125))}"])
-    started = time.perf_counter()
-    assert len(expand(spec).cells) == 8125
-    assert time.perf_counter() - started < 5  # about 1 s on an idle core
+    assert len(expand(spec).cells) == 125 * 65
 
 
 def test_common_is_what_all_cells_say_where_it_acts() -> None:
