@@ -13,6 +13,8 @@ from analysis.courses import SPLITS, courses
 from analysis.dips import Detection
 from analysis.events import Event
 
+EXPLORED = 60
+
 
 @dataclass(frozen=True)
 class Dynamics:
@@ -20,6 +22,7 @@ class Dynamics:
 
     ``split``: the accuracy that was judged, ``validation`` or ``test``; empty where there is no history.
     ``switches``: a row per switch of a joint run; ``foretelling``: rank correlations with the drop.
+    ``explored``: the course of every event's run, up to ``EXPLORED`` of them, for the page.
     """
 
     split: str = ""
@@ -28,6 +31,7 @@ class Dynamics:
     switches: pd.DataFrame = field(default_factory=pd.DataFrame)
     foretelling: pd.DataFrame = field(default_factory=pd.DataFrame)
     charts: tuple[Charts, ...] = ()
+    explored: Charts | None = None
 
 
 def dynamics(
@@ -47,14 +51,16 @@ def dynamics(
     found = taken.switches(c, events, settings)
     told = taken.foretelling(found)
     made = (
-        episodes.trajectories(c, events, settings) if events else None,
+        episodes.trajectories(c, episodes.gravest(events), settings) if events else None,
         episodes.classes(c, history, events, settings) if events else None,
         branches.charts(pd.DataFrame() if branched is None else branched, history),
         taken.charts(found, told, c.epochs),
         noise.charts(c, history),
     )
     notes = (*collapse.notes(history, runs), *_absent(history))
-    return Dynamics(SPLITS[c.split], events, notes, found, told, tuple(one for one in made if one is not None))
+    explored = episodes.trajectories(c, events[:EXPLORED], settings) if events else None
+    charts = tuple(one for one in made if one is not None)
+    return Dynamics(SPLITS[c.split], events, notes, found, told, charts, explored)
 
 
 def _absent(history: pd.DataFrame) -> tuple[str, ...]:

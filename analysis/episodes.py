@@ -26,9 +26,8 @@ def gravest(events: Iterable[Event], most: int = MOST) -> tuple[Event, ...]:
     return tuple(first.values())[:most]
 
 
-def trajectories(c: Courses, events: Iterable[Event], settings: Detection) -> Charts:
-    """Accuracy over epochs around each of the gravest events; in per cent."""
-    shown = gravest(events)
+def trajectories(c: Courses, shown: Iterable[Event], settings: Detection) -> Charts:
+    """Accuracy over epochs around each of these events; in per cent."""
     split = SPLITS[c.split]
     caption = (
         f"Each panel is one run (n = 1), with its references of the same seed. Shaded: from the switch to the horizon "

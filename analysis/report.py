@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import branches, confirmations, cost, events, latex, settings
 from analysis.classes import Classes, classes
 from analysis.confirmations import Confirmation
-from analysis.dynamics import Dynamics, dynamics
+from analysis.dynamics import EXPLORED, Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.frontier import collapse_grid, frontier
 from analysis.headline import Headline, headline, notes
@@ -207,17 +207,19 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "events": events.table(analysis.dynamics.events).loc[:, : events.READ],
         "kinds": events.KINDS,
         "limit": TABLE_ROWS,
+        "explored_events": EXPLORED,
     }
     template = environment.get_template(_TEMPLATE)
-    plain = template.render(**content, library="", interactive=[])
-    from analysis.figures import interactive
+    plain = template.render(**content, library="", explored={})
+    from analysis.figures import chooser, interactive
 
     library = base64.b64encode(interactive.library()).decode()
-    maps = _by_experiment(analysis.heatmaps)
-    figures = [interactive.figure_json(group).replace("</", "<\\/") for group in maps]
-    if len(plain) + len(library) + sum(map(len, figures)) > PAGE_BYTES:
+    explored = {"map": [interactive.to_json(interactive.figure(maps)) for maps in _by_experiment(analysis.heatmaps)]}
+    if analysis.dynamics.explored is not None:
+        explored["event"] = [interactive.to_json(chooser.figure(analysis.dynamics.explored))]
+    if len(plain) + len(library) + sum(len(figure) for some in explored.values() for figure in some) > PAGE_BYTES:
         return plain
-    return template.render(**content, library=library, interactive=figures)
+    return template.render(**content, library=library, explored=explored)
 
 
 def _by_experiment(maps: tuple[Heatmap, ...]) -> list[tuple[Heatmap, ...]]:

@@ -14,6 +14,8 @@ from analysis.panels import COLOURED, Heatmap, Panel
 Json = dict[str, Any]
 STOPS = 65
 CHARACTERS = 160  # of headings that fit side by side
+CELLS = 24
+"""Side by side at most; further columns go on in a band below, as in print."""
 _GAP_X, _GAP_Y = 0.09, 0.16
 
 
@@ -24,9 +26,9 @@ def library() -> bytes:
     return gzip.compress(get_plotlyjs().encode(), mtime=0)
 
 
-def figure_json(heatmaps: tuple[Heatmap, ...]) -> str:
-    """The figure of one experiment as JSON for ``Plotly.newPlot``; keys sorted, no addresses."""
-    return json.dumps(figure(heatmaps), sort_keys=True, separators=(",", ":"), allow_nan=False)
+def to_json(figure: Json) -> str:
+    """A figure as JSON for ``Plotly.newPlot``, safe within a script element; keys sorted, no addresses."""
+    return json.dumps(figure, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
 
 
 def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
@@ -48,7 +50,7 @@ def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
     layout: Json = {
         "coloraxis": _colours(first),
         "font": {"family": "system-ui, sans-serif", "size": 12},
-        "height": 170 + tall + 290 * len(first.rows),
+        "height": 170 + tall + 290 * _bands(first) * len(first.rows),
         "margin": {"t": 110 + tall, "l": 70, "r": 30, "b": 60},
         "plot_bgcolor": "#ececec",
         "annotations": [_heading(first, panel) for panel in first.panels],
@@ -67,8 +69,24 @@ def figure(heatmaps: tuple[Heatmap, ...]) -> Json:
     return {"data": traces, "layout": layout}
 
 
+def _abreast(info: Heatmap) -> int:
+    """Panels side by side."""
+    return min(len(info.columns), max(1, CELLS // max(len(panel.coreset_ratios) for panel in info.panels)))
+
+
+def _bands(info: Heatmap) -> int:
+    return -(-len(info.columns) // _abreast(info))
+
+
+def _place(info: Heatmap, panel: Panel) -> tuple[int, int]:
+    """Row and column of a panel on the page."""
+    band, across = divmod(info.columns.index(panel.column), _abreast(info))
+    return band * len(info.rows) + info.rows.index(panel.row), across
+
+
 def _position(info: Heatmap, panel: Panel) -> int:
-    return info.rows.index(panel.row) * len(info.columns) + info.columns.index(panel.column) + 1
+    down, across = _place(info, panel)
+    return down * _abreast(info) + across + 1
 
 
 def _mark(position: int) -> str:
@@ -83,31 +101,32 @@ def _domains(count: int, gap: float) -> list[list[float]]:
 
 
 def _axes(info: Heatmap) -> Json:
-    wide, high = _domains(len(info.columns), _GAP_X), _domains(len(info.rows), _GAP_Y)[::-1]
+    wide, high = _domains(_abreast(info), _GAP_X), _domains(_bands(info) * len(info.rows), _GAP_Y)[::-1]
     out: Json = {}
     for panel in info.panels:
         k = _position(info, panel)
-        i, j = info.rows.index(panel.row), info.columns.index(panel.column)
+        i, j = _place(info, panel)
+        lowest = info.rows.index(panel.row) == len(info.rows) - 1
         shared = {"type": "category", "showgrid": False}
         out[f"xaxis{_mark(k)}"] = {
             **shared,
             "domain": wide[j],
             "anchor": f"y{_mark(k)}",
-            "title": {"text": "coreset ratio (%)" if i == len(info.rows) - 1 else "", "standoff": 4},
+            "title": {"text": "coreset ratio (%)" if lowest else "", "standoff": 4},
         }
         out[f"yaxis{_mark(k)}"] = {
             **shared,
             "domain": high[i],
             "anchor": f"x{_mark(k)}",
             "autorange": "reversed",
-            "title": {"text": "prune rate (%)", "standoff": 4},
+            "title": {"text": "" if j else "prune rate (%)", "standoff": 4},
         }
     return out
 
 
 def _heading(info: Heatmap, panel: Panel) -> Json:
     k = _position(info, panel)
-    words = textwrap.wrap(f"{panel.column}, preservation {panel.row}", max(16, CHARACTERS // len(info.columns)))
+    words = textwrap.wrap(f"{panel.column}, preservation {panel.row}", max(16, CHARACTERS // _abreast(info)))
     return {
         "text": "<br>".join(words),
         "showarrow": False,

@@ -1,10 +1,12 @@
 """Charts of courses: what they hold, worked by hand, and the artists drawn from them."""
 
+import json
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects
 import pytest
 from matplotlib.collections import PathCollection
 from scipy import stats
@@ -16,6 +18,7 @@ from analysis.courses import courses, matrices
 from analysis.dips import Detection
 from analysis.dynamics import dynamics
 from analysis.figures import charts as figure
+from analysis.figures import chooser, interactive
 from analysis.figures.canvas import encode
 from tests.analysis.test_collapse import AT, FLAT, T, step, sweep
 
@@ -55,6 +58,32 @@ def test_a_trajectory_holds_the_run_its_references_and_the_expected_course() -> 
     assert chart.window == (15, 25)
     assert (chart.marks[0].epoch[0], chart.marks[0].value[0]) == (15, pytest.approx(55))
     assert chart.title.startswith("critical double-loss, suspected\nrigl × el2n, p\u00a0=\u00a090\u00a0%")
+
+
+def test_the_page_lets_one_choose_among_the_courses_of_all_events() -> None:
+    """Every event is offered, also of one cell, in the order of the table; a choice shows its lines, frame and unit."""
+    runs, history = sweep({**LOST, "dense": step(0.9, 15, -0.05), "prune": step(0.88, 15, -0.05)})
+    event = collapse_events(runs, history)[0]
+    milder = replace(event, epoch=20, horizon=30, trough_epoch=21)
+    both = episodes.trajectories(courses(runs, history), (event, milder), SETTINGS)
+    shown = chooser.figure(both)
+    plotly.graph_objects.Figure(shown)
+    assert json.loads(interactive.to_json(shown)) == json.loads(json.dumps(shown))
+    buttons = shown["layout"]["updatemenus"][0]["buttons"]
+    assert [button["label"] for button in buttons] == [chart.title.replace("\n", ": ") for chart in both.charts]
+    visible, frame = buttons[1]["args"]
+    drawn = [trace for trace, on in zip(shown["data"], visible["visible"], strict=True) if on]
+    assert [trace["name"] for trace in drawn if trace.get("showlegend", True)] == [
+        *(line.name for line in both.charts[1].lines),
+        "trough",
+    ]
+    assert not any(trace["visible"] and on for trace, on in zip(shown["data"], visible["visible"], strict=True))
+    course = next(trace for trace in drawn if trace.get("name") == "the run")
+    assert course["y"] == pytest.approx(line_of(both.charts[1], "the run").value.tolist())
+    window, *lines = frame["shapes"]
+    assert (window["x0"], window["x1"]) == (19.5, 30.5)
+    assert [line["x0"] for line in lines] == [10, 15, 20, 25, 30]
+    assert frame["yaxis.title.text"] == both.charts[1].unit == shown["layout"]["yaxis"]["title"]["text"]
 
 
 def test_the_gravest_of_each_cell_whatever_its_seed() -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -318,7 +319,20 @@ def test_interactive_figure_is_valid_plotly() -> None:
     plotly.graph_objects.Figure(shown)
     assert len(shown["data"]) == 6 * 4
     assert sum(trace["visible"] for trace in shown["data"]) == 4
-    assert json.loads(interactive.figure_json(tuple(maps().values()))) == json.loads(json.dumps(shown))
+    assert json.loads(interactive.to_json(shown)) == json.loads(json.dumps(shown))
+
+
+def test_many_methods_go_on_in_bands_on_the_page() -> None:
+    info = maps()["bliss"]
+    panel = info.panels[0]
+    names = tuple(f"pruner {k}" for k in range(20))
+    many = replace(info, rows=(panel.row,), columns=names, panels=tuple(replace(panel, column=name) for name in names))
+    layout = interactive.figure((many,))["layout"]
+    abreast = interactive.CELLS // len(panel.coreset_ratios)
+    boxes = {(*layout[f"xaxis{k}"]["domain"], *layout[f"yaxis{k}"]["domain"]) for k in ("", *range(2, 21))}
+    assert len(boxes) == 20
+    assert len({box[:2] for box in boxes}) == abreast < 20
+    assert len({box[2:] for box in boxes}) == -(-20 // abreast)
 
 
 def test_page_and_print_share_their_colours() -> None:
