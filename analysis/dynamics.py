@@ -39,13 +39,14 @@ def dynamics(
     history: pd.DataFrame,
     confirmed: Iterable[Confirmation] = (),
     branched: pd.DataFrame | None = None,
+    select_every: int | None = None,
 ) -> Dynamics:
     """Validated tables of the grid's own runs, the confirmations that tell the status of their events, and the table
-    of their branches, whose courses are in the history too.
+    of their branches, whose courses are in the history too. ``select_every`` is R where the runs table has none.
     """
     if history.empty:
         return Dynamics()
-    settings = Detection()
+    settings = Detection(select_every=select_every)
     c = courses(runs, history, settings.select_every)
     events = with_verdicts(collapse.events_of(c, settings), confirmed)
     found = taken.switches(c, events, settings)

@@ -94,7 +94,7 @@ def analyze(folder: Path | str) -> Analysis:
         pairings(grid, measured, fallen),
         made,
         confirmed,
-        dynamics(runs, history, confirmed, pairs),
+        dynamics(runs, history, confirmed, pairs, made.select_every),
         by_class,
         pairs,
     )

@@ -34,6 +34,12 @@ class Settings:
     common: tuple[Setting, ...] = ()
     environment: tuple[Setting, ...] = ()
 
+    @property
+    def select_every(self) -> int | None:
+        """R in epochs, where all cells share one."""
+        told = next((setting.value for setting in self.common if setting.field == "select_every"), "")
+        return int(told) if told.isdecimal() else None
+
 
 def read(folder: Path) -> tuple[Settings, tuple[str, ...]]:
     """The keys ``common`` and ``environment`` of plan.json, both optional, and a note if the file is damaged."""

@@ -26,9 +26,9 @@ def apart(function: Callable[..., T], *arguments: Any) -> Iterator[Callable[[], 
     Raises ``UsageError`` when the process ends without an answer.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", SERVE]
+    command = [sys.executable, "-P", "-c", SERVE]  # -P: no package of the working directory in place of ours
     with tempfile.TemporaryFile() as asked:
-        asked.write(pickle.dumps((function, arguments)))
+        pickle.dump((function, arguments), asked)
         asked.seek(0)
         with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE, env=environment) as process:
             try:
@@ -38,13 +38,14 @@ def apart(function: Callable[..., T], *arguments: Any) -> Iterator[Callable[[], 
 
 
 def _answer(process: subprocess.Popen[bytes]) -> Any:
-    answer, _ = process.communicate()
-    if not answer:
+    try:
+        result, error = pickle.load(process.stdout)  # type: ignore[arg-type]
+    except (EOFError, pickle.UnpicklingError):
+        process.wait()
         raise UsageError(
-            f"the process that reads the grid and its data ended with status {process.returncode} and no word; "
+            f"a process of this command ended with status {process.returncode} and no word; "
             "is there too little memory? --inline does without it"
-        )
-    result, error = pickle.loads(answer)
+        ) from None
     if error is not None:
         raise error
     return result
@@ -56,17 +57,16 @@ def serve() -> None:
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # what a library prints is no part of the answer
         function, arguments = pickle.load(sys.stdin.buffer)
-        answer: tuple[Any, Exception | None]
         try:
-            answer = function(*arguments), None
+            answer = function(*arguments)
         except Exception as error:  # raised again over there
-            answer = None, error
-        out.write(_pickled(answer))
+            out.write(_pickled(error))
+        else:
+            pickle.dump((answer, None), out)  # data sets may be in it: nothing is copied
 
 
-def _pickled(answer: tuple[Any, Exception | None]) -> bytes:
+def _pickled(error: Exception) -> bytes:
     try:
-        return pickle.dumps(answer)
-    except Exception as error:  # an answer that cannot travel is told in words
-        told = answer[1] or error
-        return pickle.dumps((None, RuntimeError(f"{type(told).__name__}: {told}")))
+        return pickle.dumps((None, error))
+    except Exception:  # an error that cannot travel is told in words
+        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))

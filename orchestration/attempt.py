@@ -26,7 +26,7 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
         rows = [] if job.rule is None else list(rows_so_far(job.chain, store))
         reason = _stop(job, rows)
         if reason is not None:
-            yield _stopped(report, reason, store)
+            yield _stopped(job, report, reason, store)
             return
         steps = run_cell(
             job.cell,
@@ -46,7 +46,7 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
                     break
                 yield report
         if reason is not None:
-            yield _stopped(replace(report, stored=report.epoch), reason, store)
+            yield _stopped(job, replace(report, stored=report.epoch), reason, store)
         elif not report.ended:  # there was nothing left to train
             last = job.chain[-1].last
             yield replace(report, epoch=last, stored=last, ended="finished")
@@ -60,8 +60,8 @@ def _stop(job: Job, rows: list[Mapping[str, Any]]) -> str | None:
     return None if job.rule is None else job.rule.verdict(rows)
 
 
-def _stopped(report: Report, reason: str, store: Store) -> Report:
-    store.fail(report.cell_id, reason, "", stopped=EARLY_STOPPING)
+def _stopped(job: Job, report: Report, reason: str, store: Store) -> Report:
+    store.fail(report.cell_id, reason, "", stopped=EARLY_STOPPING, stage=job.chain[-1].stage)
     return replace(report, ended="stopped", reason=reason)
 
 

@@ -25,11 +25,11 @@ from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.provenance import provenance
 from orchestration.rounds import Rounds, Run
-from orchestration.speech import say
+from orchestration.speech import Line, say
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker
-from orchestration.views import analyze, local_uri, planned, sweep_of
+from orchestration.views import analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
 from sweeps.plan import Plan
@@ -72,7 +72,7 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
             if sweep.spec.on_collapse == "branch_with_preservation":
                 sweep, plan = _made_ready(_ready_with_branches, *asked)
                 wanted = (*wanted, *_run_branches(sweep, plan, target, tracker, console))
-            headline = _conclude(sweep, console)
+            headline = _conclude(sweep, target, console)
             if tracker is not None:
                 _close_tracking(tracker, headline, console)
     return _farewell(sweep, wanted, console)
@@ -217,7 +217,7 @@ def _write_plan(sweep: Sweep, plan: Plan) -> None:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
     grid = (cell.config for cell in sweep.cells.cells if not cell.branched_from)
-    told = {"common": common(grid), "environment": provenance(sweep.devices)}
+    told = {"common": common(grid), "environment": provenance(sweep.devices), **where(sweep)}
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
 
 
@@ -228,16 +228,29 @@ def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
     say(console, f"{counts}, {done} finished already, {len(todo)} to do", f"{sweep.spec.name}:")
 
 
-def _conclude(sweep: Sweep, console: Console) -> dict[str, float]:
-    """Tables, figures and report of what is finished; the headline numbers."""
+def _conclude(sweep: Sweep, target: Target, console: Console) -> dict[str, float]:
+    """Tables, figures and report of what is finished; the headline numbers. Beside Ray in a process of its own."""
+    if target.inline:
+        lines, headline = _concluded(sweep)
+    else:
+        with apart(_concluded, sweep.hollow()) as answer:
+            lines, headline = answer()
+    for line in lines:
+        say(console, *line)
+    return headline
+
+
+def _concluded(sweep: Sweep) -> tuple[list[Line], dict[str, float]]:
     if not write_tables(sweep)[0]:
-        return {}
+        return [], {}
     spent = totals(sweep)
     alone, executed = spent["alone/flops_dense"], spent["executed/flops_dense"]
+    saved: list[Line] = []
     if executed < alone:
-        saved = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
-        say(console, f"{executed:.3g} FLOP executed in place of {alone:.3g}: {saved}")
-    return analyze(sweep.folder, console) | spent
+        share = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
+        saved = [(f"{executed:.3g} FLOP executed in place of {alone:.3g}: {share}",)]
+    lines, headline = analysed(sweep.folder)
+    return [*saved, *lines], headline | spent
 
 
 def _farewell(sweep: Sweep, wanted: Sequence[Cell], console: Console) -> int:

@@ -150,5 +150,6 @@ class Dispatch:
         return 0 < self.sweep.need(self.cells[cell_id].config).gpus < 1
 
     def _fail(self, cell_id: str, reason: str, *, stopped: str = "") -> None:
-        self.sweep.store.fail(cell_id, reason, self.sweep.store.detail(cell_id), stopped=stopped)
+        store, stage = self.sweep.store, self.sweep.chains[cell_id][-1].stage
+        store.fail(cell_id, reason, store.detail(cell_id), stopped=stopped, stage=stage)
         self._observer.failed(cell_id, reason)

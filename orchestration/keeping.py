@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orchestration.errors import UsageError
 from orchestration.store import Store
-from orchestration.sweep import Sweep
+from orchestration.sweep import Sweep, own_store
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,29 @@ class Held:
 def remember(sweep: Sweep) -> None:
     """Leave in the store which states this sweep's plan names: ``gc`` keeps them, whoever runs it."""
     states = sorted({f"{s.stage}/{s.last}" for chain in sweep.chains.values() for s in chain})
-    sweep.store.files.write(f"plans/{sweep.spec.name}.json", json.dumps(states).encode())
+    sweep.store.files.write(f"plans/{_named_after(sweep)}.json", json.dumps(states).encode())
+
+
+def _named_after(sweep: Sweep) -> str:
+    """The sweep, and in a store that others may use too the folder of its results: names are soon given twice."""
+    if sweep.store.files.locator == own_store(sweep.folder):
+        return sweep.spec.name
+    folder = f"{os.uname().nodename}:{sweep.folder.resolve()}"
+    return f"{sweep.spec.name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
 
 
 def held(store: Store) -> Iterator[Held]:
     """Every stored state, by stage and epoch."""
     names = _named(store)
+    for stage in (folder.rpartition("/")[2] for folder in _folders(store)):
+        for epoch in store.epochs(stage):
+            yield Held(stage, epoch, store.size(stage, epoch), names.get((stage, epoch), 0))
+
+
+def _folders(store: Store) -> Iterator[str]:
+    """Of all stages."""
     for prefix in store.files.names("segments"):
-        for stage in store.files.names(f"segments/{prefix}"):
-            for epoch in store.epochs(stage):
-                yield Held(stage, epoch, store.size(stage, epoch), names.get((stage, epoch), 0))
+        yield from (f"segments/{prefix}/{stage}" for stage in store.files.names(f"segments/{prefix}"))
 
 
 def garbage(store: Store) -> tuple[Held, ...]:
@@ -45,6 +60,17 @@ def garbage(store: Store) -> tuple[Held, ...]:
     if not store.files.names("plans"):
         raise UsageError(f"{store.place} holds no plan of a sweep, so nothing can be told from garbage; run one first")
     return tuple(state for state in held(store) if not state.named)
+
+
+def litter(store: Store) -> tuple[str, ...]:
+    """The files of a store that are no part of a state: damaged ones that were set aside, states without their rows."""
+    found = []
+    for folder in _folders(store):
+        names = store.files.names(folder)
+        alone = {f"{name.removesuffix('.state')}.json": name for name in names if name.endswith(".state")}
+        half = {state for rows, state in alone.items() if rows not in names}
+        found += [f"{folder}/{name}" for name in names if name in half or name.endswith(".damaged")]
+    return tuple(found)
 
 
 def damaged(store: Store) -> tuple[Held, ...]:

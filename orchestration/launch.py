@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,6 @@ JOINING = {
 }
 
 CONNECT_SECONDS = 10.0
-PROBE = ".probe"
 
 
 class ClusterError(RuntimeError):
@@ -165,24 +165,24 @@ def _check_store(sweep: Sweep, nodes: Sequence[str], *, everywhere: bool) -> Non
 
     if not everywhere:
         return
-    files = sweep.store.files
-    files.write(PROBE, b"")
+    files, probe = sweep.store.files, f".probe-{uuid.uuid4().hex}"
+    files.write(probe, b"")
     sees = ray.remote(num_cpus=0)(_sees)
     answers = [
-        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(files.locator)
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(files.locator, probe)
         for node in nodes
     ]
     blind = sum(not seen for seen in ray.get(answers))
-    files.remove(PROBE)
+    files.remove(probe)
     if blind:
         where = f"{blind} of {len(nodes)} nodes do not see {files.place}"
         raise ClusterError(f"{where}: give --output a folder that all nodes share, or --store an s3:// URL")
 
 
-def _sees(locator: str) -> bool:
+def _sees(locator: str, probe: str) -> bool:
     """Run on a node: whether it sees what the driver wrote."""
     try:
-        return open_files(locator).read(PROBE) == b""
+        return open_files(locator).read(probe) == b""
     except OSError:
         return False
 

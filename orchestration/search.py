@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from analysis.frontier import collapsed
 from analysis.synergy import Terms, bliss
 from orchestration.sweep import Sweep
-from sweeps.cells import Cell, baselines
+from sweeps.cells import Cell
 from sweeps.frontier import Candidate, Space, space
 from sweeps.policy import FrontierSearch
 from sweeps.sampler import COLLAPSED, FrontierSampler, params_of
@@ -138,20 +138,19 @@ class Search:
     def _verdict(self, candidate: Candidate) -> Verdict | None:
         """What a joint cell shows beside its controls, all finished; ``None`` where dense training is at chance."""
         cell = self.cell(candidate.cell_id)
-        dense, pruning, coreset = baselines(cell.config)
-        by_config = {other.config: other for other in self.sweep.cells.cells if other.cell_id in candidate.needs}
-        joint, alone, core = (self._accuracy(by_config[config]) for config in (cell.config, pruning, coreset))
+        dense, pruning, coreset = map(self.cell, cell.controls)
+        joint, alone, core = map(self._accuracy, (cell, pruning, coreset))
         every_dense = [
             self._accuracy(other)
             for other in self.sweep.cells.cells
-            if replace(other.config, seed=dense.seed) == dense and self.sweep.finished(other)
+            if replace(other.config, seed=dense.config.seed) == dense.config and self.sweep.finished(other)
         ]
         one = np.ones((1, 1))
         terms = Terms(
             joint=joint * one,
             pruning=alone * one,
             coreset=core * one,
-            dense=self._accuracy(by_config[dense]) * one,
+            dense=self._accuracy(dense) * one,
             best_single=max(alone, core) * one,
             chance=self.sweep.bundle(cell.config).chance * one,
             dense_mean=float(np.mean(every_dense)) * one,

@@ -124,7 +124,7 @@ class Sink:
         for place, some in enumerate(list(_chunks(epochs, EPOCHS_PER_CALL)) or [[]]):
             self._client.log_batch(run_id, metrics=list(chain.from_iterable(some)), params=() if place else params)
         self._bare.discard(run_id)
-        self._logged[cell.cell_id] = int(rows[-1]["epoch"]) if rows else 0
+        self._logged[cell.cell_id] = max(self._logged[cell.cell_id], int(rows[-1]["epoch"]) if rows else 0)
         self._explain(run_id, self.sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
         if status != "RUNNING":
             self._client.set_terminated(run_id, status, end_time=_milliseconds(rows)[-1] if rows else None)
@@ -177,8 +177,9 @@ class Sink:
     def _tell_collapses(self) -> None:
         """What the analysis found at the end is what counts; a cell that was stopped is no part of it."""
         told = collapses(self.sweep.folder)
+        stopped = {cell.cell_id for cell in self.sweep.cells.cells if self.sweep.stopped_by(cell)}
         for cell_id, run_id in self._runs_by_cell.items():
-            if cell_id in told or (run_id in self._collapse and not self.sweep.store.stopped(cell_id)):
+            if cell_id in told or (run_id in self._collapse and cell_id not in stopped):
                 self.tell(cell_id, told.get(cell_id))
 
     def _explain(self, run_id: str, reason: str | None) -> None:

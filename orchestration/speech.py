@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from rich.console import Console
 from rich.text import Text
 
 from orchestration.redaction import without_secrets
 
+Line: TypeAlias = tuple[str] | tuple[str, str]
+"""A text, and its label if it has one."""
 STYLES = {"failed": "red", "warning": "yellow", "note": "yellow", "ok": "green", "BAD": "red"}
 
 

@@ -5,7 +5,7 @@ Layout, in a folder or an object store:
     segments/<2 hex>/<stage>/<epoch>.state   the checkpoint after that epoch (core.state)
     segments/<2 hex>/<stage>/<epoch>.json    written last: the rows that lead to it, and the digests of both
     failures/<cell_id>.json                  why a cell failed the last time it ran, or was stopped
-    plans/<sweep>.json                       the states that a sweep's plan names
+    plans/<sweep>.json                       the states that a sweep's plan names (of a shared store: with its folder)
 
 A damaged entry is set aside under another name, and the one before it is used.
 """
@@ -70,7 +70,8 @@ class Store:
         first, epoch = int(rows[0]["epoch"]), int(rows[-1]["epoch"])
         entry = Entry(stage, first, epoch, tuple(rows), diverged, hashlib.sha256(state).hexdigest(), kept)
         there = self.entry(stage, epoch)
-        if there is not None and there.state_digest == entry.state_digest and self.state(there) is not None:
+        whole = there is not None and there.first <= first  # else it leans on an entry that may be gone
+        if there is not None and whole and there.state_digest == entry.state_digest and self.state(there) is not None:
             return self.keep(there) if kept else there  # another worker was first; its recorded times stay
         self.files.write(_name(stage, epoch, "state"), state)
         self.files.write(_name(stage, epoch, "json"), _encode(entry))
@@ -134,13 +135,13 @@ class Store:
         names = self.files.names(_folder(stage))
         return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[0].isdigit())
 
-    def fail(self, cell_id: str, reason: str, detail: str, *, stopped: str = "") -> None:
-        """Record why a cell failed, or was ``stopped`` by a rule of that name.
+    def fail(self, cell_id: str, reason: str, detail: str, *, stopped: str = "", stage: str = "") -> None:
+        """Record why a cell failed, or was ``stopped`` by a rule of that name on its way to the end of ``stage``.
 
         Where the store itself fails, this object alone knows it.
         """
         told = {"reason": without_secrets(reason), "detail": without_secrets(detail)}
-        status = {"status": "stopped", "rule": stopped} if stopped else {"status": "failed"}
+        status = {"status": "stopped", "rule": stopped, "stage": stage} if stopped else {"status": "failed"}
         record = {"cell_id": cell_id, **status, **told, "time": time.time()}
         self._unwritten.pop(cell_id, None)
         try:
@@ -165,10 +166,10 @@ class Store:
         """The traceback of its failure, if there is one."""
         return str(self._record(cell_id).get("detail", ""))
 
-    def stopped(self, cell_id: str) -> str:
-        """The rule that stopped the cell early; empty when none did, but an error or nothing."""
+    def stopped(self, cell_id: str, stage: str) -> str:
+        """The rule that stopped the cell on its way to the end of ``stage``; empty when none did."""
         record = self._record(cell_id)
-        return str(record.get("rule", EARLY_STOPPING)) if record.get("status") == "stopped" else ""
+        return str(record["rule"]) if record.get("status") == "stopped" and record.get("stage") == stage else ""
 
     def _record(self, cell_id: str) -> dict[str, Any]:
         if cell_id in self._unwritten:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from core.config import CellConfig, as_dict, canonical_json
 from core.data.bundle import Bundle
 from orchestration.files import StoreError
 from orchestration.job import Job
-from orchestration.packing import packed
+from orchestration.packing import hollow, packed
 from orchestration.past import finished_rows, rows_so_far
 from orchestration.store import ON_COLLAPSE, Store
 from sweeps.cells import Cell, Cells, expand
@@ -51,6 +51,10 @@ class Sweep:
     def packed(self) -> Sweep:
         """The sweep with its data as arrays: for processes that train nothing."""
         return replace(self, bundles={key: packed(bundle) for key, bundle in self.bundles.items()})
+
+    def hollow(self) -> Sweep:
+        """The sweep without its samples: for processes that only read what has been trained."""
+        return replace(self, bundles={key: hollow(bundle) for key, bundle in self.bundles.items()})
 
     @property
     def devices(self) -> str:
@@ -92,13 +96,17 @@ class Sweep:
 
         What stopped it may have been found beside controls that have gone on since: ``on_collapse`` is not asked again.
         """
-        by = self.store.stopped(cell.cell_id)
+        by = self.stopped_by(cell)
         if by == ON_COLLAPSE:
             return self.spec.on_collapse == "stop"
         rule = stops(self.spec.early_stopping, cell.config)
         if rule is None or not by:
             return False
         return rule.verdict(rows_so_far(self.chains[cell.cell_id], self.store)) is not None
+
+    def stopped_by(self, cell: Cell) -> str:
+        """The rule that stopped the cell as it is trained now: with other data or another torch none has."""
+        return self.store.stopped(cell.cell_id, self.chains[cell.cell_id][-1].stage)
 
     def with_branches(self, branches: Sequence[Cell]) -> Sweep:
         """The sweep with more cells to train; those that it has already stay as they are."""
@@ -109,11 +117,20 @@ class Sweep:
         cells = replace(self.cells, cells=(*self.cells.cells, *new))
         return replace(self, cells=cells, chains=_chains(self.spec, cells, self.bundles, self.sharing))
 
-    def done(self, cells: Iterable[Cell]) -> frozenset[Segment]:
-        """The segments of these cells whose last state is stored."""
+    def done(self, cells: Collection[Cell]) -> frozenset[Segment]:
+        """The segments of these cells whose last state is stored.
+
+        The last state of a cell that is not finished all the same leans on one that is gone: it is to be trained again.
+        """
+        lost = {self.chains[cell.cell_id][-1] for cell in cells if not self.finished(cell)}
         segments = {segment for cell in cells for segment in self.chains[cell.cell_id]}
         stored = {stage: set(self.store.epochs(stage)) for stage in {segment.stage for segment in segments}}
-        return frozenset(segment for segment in segments if segment.last in stored[segment.stage])
+        return frozenset(s for s in segments - lost if s.last in stored[s.stage])
+
+
+def own_store(folder: Path) -> str:
+    """Where a sweep's store is if it is given no other."""
+    return str((folder / "store").resolve())
 
 
 def source_key(cell: CellConfig) -> str:
@@ -148,13 +165,13 @@ def _chains(spec: SweepSpec, cells: Cells, bundles: Mapping[str, Bundle], sharin
     chains: dict[str, Chain] = {}
     for cell in cells.cells:
         need = spec.resources.need(cell.config)
-        known = context(bundles[source_key(cell.config)], need.device, need.threads)
+        known = context(bundles[source_key(cell.config)], need.device, need.threads, spec.support_samples)
         chains[cell.cell_id] = chain(cell.config, known if sharing else {**known, "alone": cell.cell_id})
     return forest(chains)
 
 
-def context(bundle: Bundle, device: str, threads: int) -> dict[str, Any]:
-    """What beside the configuration decides the bits of a result."""
+def context(bundle: Bundle, device: str, threads: int, support_samples: int) -> dict[str, Any]:
+    """What beside the configuration decides the bits of a result, and what is measured of it."""
     import torch
 
     from core.trainer import SEMANTICS_VERSION
@@ -167,6 +184,7 @@ def context(bundle: Bundle, device: str, threads: int) -> dict[str, Any]:
         "device": device,
         "dtype": precision,
         "threads": threads if device == "cpu" else 0,
+        "support_samples": support_samples,
     }
 
 

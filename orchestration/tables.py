@@ -36,7 +36,7 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
             history += [_history_row(cell, row) for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
-            status = "stopped" if sweep.store.stopped(cell.cell_id) else "failed"
+            status = "stopped" if sweep.stopped_by(cell) else "failed"
             runs.append({**describe(sweep, cell, extra), "status": status, "reason": reason})
     frame = pd.DataFrame(runs, columns=_columns(runs))
     for field in extra if runs else ():
@@ -123,7 +123,8 @@ def _outcome(sweep: Sweep, cell: Cell, rows: Sequence[Mapping[str, Any]], diverg
     outcome |= {f"accuracy_class_{k}": accuracy for k, accuracy in enumerate(last["accuracy_class"])}
     outcome |= costs(cell.config, rows)
     if diverged:
-        outcome["accuracy_test"] = sweep.bundle(cell.config).chance
+        accuracies = [name for name in outcome if name.startswith("accuracy_") and outcome[name] is not None]
+        outcome |= dict.fromkeys(accuracies, sweep.bundle(cell.config).chance)
     return outcome
 
 

@@ -43,17 +43,18 @@ class Tracker:
         """What MLflow last said when it could not be written; ``None`` once it can."""
 
     def start(self) -> None:
-        """Begin; cells that finished in an earlier session are written too, where MLflow lacks them."""
+        """Begin; cells that finished or were stopped in an earlier session are written too, where MLflow lacks them."""
         self.follow(self._sweep)
         self._thread.start()
 
     def follow(self, sweep: Sweep) -> None:
         """Go on with the sweep when it has more cells."""
-        finished = {cell.cell_id: cell for cell in sweep.cells.cells if sweep.finished(cell)}
+        over: dict[str, Status] = {cell.cell_id: "FAILED" for cell in sweep.cells.cells if sweep.stopped(cell)}
+        over |= {cell.cell_id: "FINISHED" for cell in sweep.cells.cells if sweep.finished(cell)}
         with self._changed:
             self._sweep = sweep
             self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}
-            self._waiting |= dict.fromkeys(finished, "FINISHED")
+            self._waiting |= over
             self._changed.notify()
 
     def started(self, cell_id: str) -> None:

@@ -37,17 +37,18 @@ class Work:
 
 
 class CellTrainable(tune.Trainable):
-    """Runs one cell per trial; ``config`` holds its ``cell_id``. Results and checkpoints go to the sweep's store."""
+    """Runs one cell per trial; ``config`` holds its ``cell_id``, and whether it has a
+    ``whole`` device. Results and checkpoints go to the sweep's store."""
 
     def setup(self, config: dict[str, Any], work: Work) -> None:  # type: ignore[override]
         """Called once per actor."""
         self._work = work
         self._bundles: dict[tuple[str, str], Bundle] = {}
-        self._begin(config["cell_id"])
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called when the actor is handed its next cell."""
-        self._begin(new_config["cell_id"])
+        self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -66,15 +67,17 @@ class CellTrainable(tune.Trainable):
         """Called when the actor is ended, in the middle of a cell too: its last epoch is kept."""
         self._close()
 
-    def _begin(self, cell_id: str) -> None:
+    def _begin(self, config: dict[str, Any]) -> None:
         import torch
 
         self._close()
-        work, job = self._work, self._work.jobs[cell_id]
+        work, cell_id = self._work, config["cell_id"]
+        job = work.jobs[cell_id]
         torch.set_num_threads(work.threads[cell_id])
         if job.device == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.set_per_process_memory_fraction(min(1.0, work.gpus[cell_id]))
+            share = 1.0 if config["whole"] else min(1.0, work.gpus[cell_id])
+            torch.cuda.set_per_process_memory_fraction(share)
         self._report = Report(cell_id)
         self._store = Store(work.store)
         self._branches = {segment.last for segment in job.chain[:-1]}

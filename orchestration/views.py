@@ -7,9 +7,11 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +21,7 @@ from analysis import events
 from analysis import report as reporting
 from analysis.dynamics import Dynamics
 from analysis.frontier import sentences
+from analysis.settings import PLAN
 from core.config import CellConfig, from_dict
 from orchestration import catalogue, keeping
 from orchestration.branches import branched
@@ -26,9 +29,9 @@ from orchestration.doctor import examine
 from orchestration.errors import UsageError
 from orchestration.pace import pace
 from orchestration.progress import clock
-from orchestration.speech import say
+from orchestration.speech import Line, say
 from orchestration.store import Store
-from orchestration.sweep import Sweep, prepare
+from orchestration.sweep import Sweep, own_store, prepare
 from sweeps.cells import difference, expand
 from sweeps.plan import Plan, make_plan
 from sweeps.sharing import Shape, shapes
@@ -113,31 +116,51 @@ def sweep_of(folder: Path, store: str | None = None) -> Sweep:
     path = folder / "sweep.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} holds no sweep.yaml; give the output folder of a sweep, such as outputs/quickstart")
-    return prepare(load(path, (f"name={folder.name}",)), folder.parent, store=store)
+    told = _told_of(folder / PLAN)
+    place, sharing = store or told.get("store"), bool(told.get("sharing", True))
+    return prepare(load(path, (f"name={folder.name}",)), folder.parent, store=place, sharing=sharing)
 
 
-def analyze(folder: Path, console: Console) -> dict[str, float]:
-    """Draw and report any folder with the two tables; the headline numbers."""
+def where(sweep: Sweep) -> dict[str, Any]:
+    """What ``sweep_of`` must know beside the grid: a store of its own address, and whether cells share epochs."""
+    place = sweep.store.files.locator
+    return {"store": None if place == own_store(sweep.folder) else place, "sharing": sweep.sharing}
+
+
+def _told_of(path: Path) -> Mapping[str, Any]:
+    """What a plan file holds; nothing where there is none, or a damaged one, which the next run writes anew."""
+    with suppress(OSError, ValueError):
+        told = json.loads(path.read_bytes())
+        return told if isinstance(told, dict) else {}
+    return {}
+
+
+def analyze(folder: Path, console: Console) -> None:
+    """Draw and report any folder with the two tables."""
+    for line in analysed(folder)[0]:
+        say(console, *line)
+
+
+def analysed(folder: Path) -> tuple[list[Line], dict[str, float]]:
+    """Draw and report any folder with the two tables: what is to be said of it, and the headline numbers."""
     result = reporting.write(reporting.analyze(folder), command=f"swast analyze {folder}")
-    for note in (*result.notes, *result.dynamics.notes):
-        say(console, note, "note")
-    for line in sentences(result.collapse_grid, result.frontier):
-        say(console, line)
+    notes: list[Line] = [(note, "note") for note in (*result.notes, *result.dynamics.notes)]
     maps = [path for path in result.files if path.suffix == ".png" and path.name.startswith("bliss")]
-    for kind, path in (*(("heat map", path) for path in maps), ("report", folder / "report.html")):
-        say(console, f"{kind:9s} {path}")
+    drawn = (*(("heat map", path) for path in maps), ("report", folder / "report.html"))
+    files = [f"{kind:9s} {path}" for kind, path in drawn]
+    said = [*sentences(result.collapse_grid, result.frontier), *files]
     if result.dynamics.split:
-        _tell_events(folder, result.dynamics, console)
-    return result.numbers()
+        said += _events(folder, result.dynamics)
+    return [*notes, *((line,) for line in said)], result.numbers()
 
 
-def _tell_events(folder: Path, found: Dynamics, console: Console) -> None:
+def _events(folder: Path, found: Dynamics) -> Iterator[str]:
     """How many of each kind, and how to confirm the gravest that is suspected, where the checkpoints are."""
-    say(console, f"events    {events.summary(found.events)} (on {found.split} accuracy)")
+    yield f"events    {events.summary(found.events)} (on {found.split} accuracy)"
     suspects = events.suspects(found.events)
     if suspects and (folder / "sweep.yaml").is_file():
         command = shlex.join(["swast", "confirm", str(folder), suspects[0].event_id])
-        say(console, f"Is the gravest a double loss? {command}")
+        yield f"Is the gravest a double loss? {command}"
 
 
 def interplay(folder: Path, repetitions: int, console: Console) -> None:
@@ -180,13 +203,16 @@ def store_ls(place: str, console: Console) -> None:
 def store_gc(place: str, console: Console, *, really: bool) -> None:
     """Remove what no plan names, or say what that would be."""
     store = Store(place)
-    found = keeping.garbage(store)
-    said = f"{len(found):,} states, {sum(state.bytes for state in found):,} bytes, that no plan names"
+    found, rest = keeping.garbage(store), keeping.litter(store)
+    size = sum(state.bytes for state in found) + sum(map(store.files.size, rest))
+    said = f"{len(found):,} states that no plan names, {len(rest):,} damaged files or halves of a state, {size:,} bytes"
     if not really:
         say(console, f"{said}; --yes removes them")
         return
     for state in found:
         store.drop(state.stage, state.epoch)
+    for name in rest:
+        store.files.remove(name)
     say(console, f"removed {said}")
 
 

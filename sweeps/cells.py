@@ -17,12 +17,14 @@ class Cell:
     """A cell to train: a canonical configuration, and how many listed ones are it.
 
     ``branched_from``: the collapse event (cell_id-epoch) that it branches off before; empty for the grid's own cells.
+    ``controls``: the cell_ids of the dense, prune-only and coreset-only cells that a joint cell brings along.
     """
 
     cell_id: str
     config: CellConfig
     listed: int
     branched_from: str = ""
+    controls: tuple[str, ...] = ()
 
     @property
     def added(self) -> bool:
@@ -41,9 +43,12 @@ class Cells:
 def expand(spec: SweepSpec) -> Cells:
     """The cells of a grid: cells that train alike are one; joint cells bring their baselines along."""
     times = Counter(map(canonical, spec.listed))
-    added = (baseline for cell in spec.listed if spec.baselines and joint(cell) for baseline in baselines(cell))
-    distinct = dict.fromkeys((*times, *added))
-    return Cells(len(spec.listed), tuple(Cell(cell_id(config), config, times[config]) for config in distinct))
+    brought = [(canonical(cell), baselines(cell)) for cell in spec.listed if spec.baselines and joint(cell)]
+    distinct = dict.fromkeys((*times, *(control for _, controls in brought for control in controls)))
+    ids = {config: cell_id(config) for config in distinct}
+    controls = {config: tuple(ids[control] for control in three) for config, three in reversed(brought)}
+    cells = (Cell(ids[c], c, times[c], controls=controls.get(c, ())) for c in distinct)
+    return Cells(len(spec.listed), tuple(cells))
 
 
 def joint(cell: CellConfig) -> bool:

@@ -18,9 +18,9 @@ from scipy.special import expit
 
 from analysis.inference import Floats
 from analysis.logistic import Plane, information, maximise
-from core.config import CellConfig, cell_id
+from core.config import CellConfig
 from core.rounding import count
-from sweeps.cells import Cells, baselines, joint
+from sweeps.cells import Cells
 from sweeps.policy import FrontierSearch
 
 SEED_SPREAD = 1.0
@@ -71,11 +71,11 @@ def space(cells: Cells, search: FrontierSearch) -> Space:
     found = []
     for cell in cells.cells:
         config = cell.config
-        if not joint(config) or cell.added:
+        if not cell.controls:
             continue
         # The warm-up that a grid leaves open follows the ratio: it tells no variants apart.
         kind = replace(_elsewhere(config), seed=0)
-        needs = frozenset((cell.cell_id, *map(cell_id, baselines(config))))
+        needs = frozenset((cell.cell_id, *cell.controls))
         variant = variants.setdefault(kind, len(variants))
         found.append(Candidate(cell.cell_id, variant, config.prune_rate, config.coreset_ratio, config.seed, needs))
     return Space(tuple(found), count(search.budget_cells, len(cells.cells)))

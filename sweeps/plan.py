@@ -260,12 +260,12 @@ def _warnings(spec: SweepSpec, configs: list[CellConfig], forecasts: tuple[Forec
         yield "baselines: false, so gains and synergies are undefined for joint cells whose baselines are not listed"
 
 
-def _bytes(size: int) -> str:
+def _bytes(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
-        size //= 1000
-    return f"{size:,} TB"
+        size /= 1000
+    return f"{size:,.3g} TB"
 
 
 def _flop(flop: float | None) -> str:

@@ -47,7 +47,7 @@ class Structured(Scheduled):
     classifier's rate where it has one of its own, and are all that leaves under scope classifier and all that stays
     whole under scope backbone. A layer's last channel and the classifier's outputs always stay. ``allocation``:
     importances compare across layers as multiples of their layer's mean (global), or within a layer only, and all
-    layers lose the same share of their channels (uniform). The state holds how many weights each group and channels
+    layers lose the same share of their channels (uniform). The state holds how many weights each layer and channels
     each coupling had, which share of the rate is reached, and the couplings, followed once and cut since like the
     network.
     """
@@ -85,7 +85,7 @@ class Structured(Scheduled):
     ) -> tuple[Sequence[Coupling], Sequence[Aim], Counter[int]]:
         """How many channels leave each coupling of a whole network when all layers lose the same share of theirs."""
         found = self.choose(structure)
-        wanted = aims(groups, _totals(structure, groups), found, structure, position)
+        wanted = aims(groups, _totals(_sizes(structure), groups), found, structure, position)
         order = order_alike(tuple(one.channels for one in found))
         return found, wanted, Counter(place for place, _ in leaving(found, order, wanted))
 
@@ -102,7 +102,7 @@ class Structured(Scheduled):
         self.check(structure, view.groups)
         found = self.choose(structure)
         whole = {
-            "weights": torch.tensor(_totals(structure, view.groups)),
+            "weights": torch.tensor([*_sizes(structure).values()]),
             "channels": torch.tensor([one.channels for one in found]),
         }
         return {**whole, "position": torch.zeros(()), **recorded(found)}, None
@@ -110,7 +110,7 @@ class Structured(Scheduled):
     def once(self, structure: Structure, groups: Sequence[Group]) -> Surgery:
         """The removal of all that the groups' rates ask for, or of as much as can go."""
         found = self.choose(structure)
-        wanted = aims(groups, _totals(structure, groups), found, structure, 1.0)
+        wanted = aims(groups, _totals(_sizes(structure), groups), found, structure, 1.0)
         return surgery_of(found, self._stays(structure, found, [one.channels for one in found], wanted))
 
     def _stays(
@@ -135,7 +135,8 @@ class Structured(Scheduled):
         import torch
 
         found, structure = read(state), view.probe.structure()
-        wanted = aims(view.groups, state["weights"], found, structure, position)
+        whole = dict(zip(structure.shapes, state["weights"].tolist(), strict=True))
+        wanted = aims(view.groups, _totals(whole, view.groups), found, structure, position)
         stays = self._stays(structure, found, state["channels"].tolist(), wanted)
         surgery = surgery_of(found, stays)
         left = tuple(one.after(stays_C) for one, stays_C in zip(found, stays, strict=True))
@@ -143,13 +144,18 @@ class Structured(Scheduled):
         return reached, surgery if surgery.kept else None
 
 
-def _totals(structure: Structure, groups: Sequence[Group]) -> list[int]:
-    return [sum(math.prod(structure.shapes[layer]) for layer in group.layers) for group in groups]
+def _sizes(structure: Structure) -> dict[str, int]:
+    """How many weights each layer has."""
+    return {layer: math.prod(shape) for layer, shape in structure.shapes.items()}
+
+
+def _totals(sizes: Mapping[str, int], groups: Sequence[Group]) -> list[int]:
+    return [sum(sizes[layer] for layer in group.layers) for group in groups]
 
 
 def aims(
     groups: Sequence[Group],
-    totals: Sequence[int] | Tensor,
+    totals: Sequence[int],
     found: Sequence[Coupling],
     structure: Structure,
     position: float,
@@ -159,7 +165,7 @@ def aims(
     for group, total in zip(groups, totals, strict=True):
         inside = {layer: shapes[layer] for layer in group.layers}
         places = frozenset(i for i, one in enumerate(found) if reader(one, structure.classifier) in inside)
-        made.append(Aim(inside, places, count(density_at(group.prune_rate, position), int(total))))
+        made.append(Aim(inside, places, count(density_at(group.prune_rate, position), total)))
     return made
 
 

@@ -112,3 +112,14 @@ def test_the_split_is_named(split: str) -> None:
     runs, history = sweep(LOST)
     told = history.assign(accuracy_val=history["accuracy_test"]) if split == "val" else history
     assert dynamics(runs, told).split == {"test": "test", "val": "validation"}[split]
+
+
+def test_r_is_what_the_plan_says_where_one_switch_tells_nothing(tmp_path: Path) -> None:
+    """T = 30, R = 20: no epoch a period after the switch of epoch 20 was trained. Untold, R would pass for 11."""
+    runs, history = sweep({"joint": step(0.85, 20, 0.3)})
+    history["switch"] &= history["epoch"] == 20
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    history.to_csv(tmp_path / "history.csv", index=False)
+    assert [event.status for event in report.analyze(tmp_path).dynamics.events] == ["suspected"]
+    (tmp_path / "plan.json").write_text('{"common": {"select_every": 20}}')
+    assert [event.status for event in report.analyze(tmp_path).dynamics.events] == ["censored"]

@@ -62,6 +62,17 @@ def test_a_death_is_a_sentence() -> None:
         answer()
 
 
+def test_a_package_of_the_working_directory_does_not_stand_in_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "orchestration").mkdir()
+    (tmp_path / "orchestration" / "__init__.py").write_text("raise SystemExit('not ours')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".")])
+    with apart(add, 2, 3) as answer:
+        assert answer()[0] == 5
+
+
 def test_who_does_not_wait_ends_it() -> None:
     started = time.monotonic()
     with apart(sleep):

@@ -144,6 +144,15 @@ def test_train_runs_one_cell_and_prints_its_epochs(tmp_path: Path) -> None:
     assert "epoch 2" in call("train", path, "--output", tmp_path)
 
 
+def test_a_store_elsewhere_and_no_sharing_are_remembered(grid: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    call("run", grid, "--inline", "--output", output, "--store", tmp_path / "elsewhere", "--no-sharing")
+    assert not (output / "tiny" / "store").exists()
+    assert "12 of 12 cells done, 0 failed" in call("status", output / "tiny")
+    (output / "tiny" / "plan.json").write_text("{")
+    assert "0 of 12 cells done" in call("status", output / "tiny")
+
+
 def test_train_leaves_the_tables_of_a_sweep_of_that_name_alone(grid: Path, tmp_path: Path) -> None:
     call("run", grid, "--inline", "--output", tmp_path, "--set", "epochs=2", "--set", "select_every=1")
     before = (tmp_path / "tiny" / "runs.parquet").read_bytes()

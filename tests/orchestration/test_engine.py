@@ -20,6 +20,7 @@ from orchestration.tables import tables, totals
 from orchestration.views import planned
 from sweeps.spec import parse
 from tests.orchestration.grids import TINY, Recorder, dispatch, run, timeless, tiny
+from tests.orchestration.test_cli import call
 
 FIELDS = [
     "axes.coreset_ratio=[1, 0.25, 0.4]",
@@ -39,6 +40,15 @@ FIELDS = [
     "axes.pruner=[rigl, {name: gmp, start: 0.4, update_every: 2}, snip]",
     "axes.augmentation=[none, crop_flip]",
     "axes.data.label_noise=[0.0, 0.2]",
+    "axes.fc_prune_rate=[null, 0.5]",
+    "axes.prune_rate=[0.5]; axes.fc_prune_rate=[null, 0.3, 0.5]; axes.pruner=[{name: channels, start: 0.5}]",
+    "axes.prune_rate=[0.5]; axes.fc_prune_rate=[null, 0.3]; axes.pruner=[{name: rows, start: 0.5}]; model={name: mlp}",
+    "axes.fc_prune_rate=[null, 0.5]; axes.pruner=[{name: gmp, start: 0.5}, {name: probmask, start: 0.5}]",
+    "axes.model=[{name: small_cnn, width: 4}, {name: mlp, hidden: [8]}]",
+    "axes.momentum=[0.5, 0.9]",
+    "axes.weight_decay=[0.0, 0.001]",
+    "axes.epochs=[4, 6]",
+    "axes.seed=[0, 1]",
 ]
 
 
@@ -49,11 +59,10 @@ def results(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.mark.parametrize("axis", FIELDS)
 def test_sharing_changes_no_bit_whatever_field_differs(tmp_path: Path, axis: str) -> None:
-    grid = ["axes.seed=[0]", *([] if axis.startswith("axes.selector") else ["axes.selector=[el2n]"])]
+    usual = ["axes.seed=[0]", "axes.selector=[el2n]", "axes.prune_rate=[0.8]", "axes.coreset_ratio=[0.25]"]
+    grid = [value for value in usual if f"{value.partition('=')[0]}=" not in axis]
     grid += [] if "preservation_" not in axis else ["preservation=complete"]
-    grid += [] if axis.startswith("axes.prune_rate") else ["axes.prune_rate=[0.8]"]
-    grid += [] if axis.startswith("axes.coreset_ratio") else ["axes.coreset_ratio=[0.25]"]
-    spec = parse(TINY, overrides=[*grid, axis])
+    spec = parse(TINY, overrides=[*grid, *axis.split("; ")])
     together, apart = run(prepare(spec, tmp_path / "a")), run(prepare(spec, tmp_path / "b", sharing=False))
     for ours, theirs in zip(results(together), results(apart), strict=True):
         pd.testing.assert_frame_equal(ours, theirs)
@@ -195,6 +204,47 @@ def test_gc_keeps_what_a_plan_names_and_nothing_is_trained_again(tmp_path: Path)
     assert smaller.to_do() == ()
     after = results(smaller)[0].set_index("cell_id")["accuracy_test"]
     assert after.to_dict() == before[0].set_index("cell_id")["accuracy_test"].loc[after.index].to_dict()
+
+
+def test_gc_takes_what_is_damaged_or_half_there_and_leaves_the_rest(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY, "axes.seed=[0]"))
+    store = sweep.store
+    assert keeping.litter(store) == ()
+    folder = next(sweep.folder.rglob("*.state")).parent
+    (folder / "00099.state").write_bytes(b"killed before its rows were written")
+    (folder / "00004.json.damaged").write_bytes(b"{")
+    assert len(keeping.litter(store)) == 2
+    told = call("store", "gc", sweep.folder / "store", "--yes")
+    assert "2 damaged files or halves of a state" in told
+    assert keeping.litter(store) == ()
+    assert not {path.name for path in folder.iterdir()} & {"00099.state", "00004.json.damaged"}
+    assert sweep.to_do() == ()
+
+
+def test_sweeps_of_one_name_in_one_store_keep_what_both_need(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    one = run(prepare(parse(TINY, overrides=["axes.seed=[0]"]), tmp_path / "a", store=place))
+    run(prepare(parse(TINY, overrides=["axes.seed=[1]"]), tmp_path / "b", store=place))
+    for state in keeping.garbage(one.store):
+        one.store.drop(state.stage, state.epoch)
+    assert prepare(parse(TINY, overrides=["axes.seed=[0]"]), tmp_path / "a", store=place).to_do() == ()
+
+
+def test_a_last_state_that_leans_on_a_lost_trunk_is_trained_again(tmp_path: Path) -> None:
+    """The dense run is stored in two parts while other cells branch off it; alone, it is one part again."""
+    dense = ["axes.prune_rate=[0]", "axes.seed=[0]"]
+    both = run(tiny(tmp_path, TINY, *dense))
+    alone = tiny(tmp_path, TINY, *dense, "axes.coreset_ratio=[1]")
+    (cell,) = alone.cells.cells
+    before = results(both)[1].query(f"cell_id == '{cell.cell_id}'").reset_index(drop=True)
+    trunk, leaf = both.chains[cell.cell_id]
+    assert trunk.stage == leaf.stage
+    both.store.drop(trunk.stage, trunk.last)
+    run(alone)
+    again = tiny(tmp_path, TINY, *dense, "axes.coreset_ratio=[1]")
+    assert again.to_do() == ()
+    after = results(again)[1]
+    pd.testing.assert_frame_equal(after, before[[*after.columns]], check_dtype=False)
 
 
 def test_gc_without_any_plan_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from orchestration.observer import Observers
 from orchestration.store import ON_COLLAPSE
 from orchestration.sweep import Sweep
 from orchestration.tables import tables, write_tables
+from orchestration.tracking import Tracker
 from orchestration.views import planned
 from orchestration.watch import Watch
 from tests.orchestration.collapsing import GRID, HORIZON, SWITCH, collapsing, joint_id, without_joint
@@ -72,7 +73,11 @@ def test_a_stopped_cell_stays_stopped_until_the_grid_no_longer_says_so(
 ) -> None:
     stopped = without_joint(finished, tmp_path, "on_collapse=stop")
     run_inline(watched(stopped, Recorder()))
-    assert stopped.store.stopped(joint_id(stopped)) == ON_COLLAPSE
+    cell = next(cell for cell in stopped.cells.cells if cell.cell_id == joint_id(stopped))
+    assert stopped.stopped_by(cell) == ON_COLLAPSE
+    other = collapsing(tmp_path, None, "on_collapse=stop", "support_samples=8")
+    assert (joint_id(other), other.stopped_by(cell)) == (cell.cell_id, "")
+    assert cell in other.to_do()
     assert collapsing(tmp_path, None, "on_collapse=stop").to_do() == ()
     told = Recorder()
     again = run(collapsing(tmp_path), told)
@@ -80,6 +85,26 @@ def test_a_stopped_cell_stays_stopped_until_the_grid_no_longer_says_so(
     assert min(one.epoch for one in told.reports) == HORIZON + 1
     for cell in again.cells.cells:
         assert final_state(again, cell) == final_state(finished, cell)
+
+
+def test_a_stopped_cell_that_mlflow_missed_is_written_by_the_next_run(
+    finished: Sweep, tmp_path: Path, always: None
+) -> None:
+    stopped = without_joint(finished, tmp_path, "on_collapse=stop")
+    run_inline(watched(stopped, Recorder()))
+    uri = f"sqlite:///{tmp_path}/m.db"
+    for _ in range(2):
+        tracker = Tracker(collapsing(tmp_path, None, "on_collapse=stop"), uri)
+        tracker.start()
+        assert (tracker.close({}), tracker.error) == (0, None)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("collapsing")
+    assert experiment is not None
+    (run_of,) = client.search_runs([experiment.experiment_id], f"tags.cell_id = '{joint_id(stopped)}'")
+    assert run_of.info.status == "FAILED"
+    assert run_of.data.tags["reason"].endswith("(on_collapse)")
+    points = client.get_metric_history(run_of.info.run_id, "accuracy/val")
+    assert [point.step for point in points] == list(range(1, HORIZON + 1))
 
 
 def test_controls_and_finished_cells_are_never_stopped(finished: Sweep, tmp_path: Path, always: None) -> None:
@@ -109,7 +134,8 @@ def test_a_trial_whose_cell_is_given_up_ends_alone(tmp_path: Path) -> None:
     assert stopper("a", {"cell_id": cell_id})
     assert not stopper.stop_all()
     searcher.on_trial_complete("a", {"cell_id": cell_id, "ended": ""})
-    assert (sweep.store.stopped(cell_id), sweep.store.failure(cell_id)) == (ON_COLLAPSE, stops[cell_id])
+    stopped = next(cell for cell in sweep.cells.cells if cell.cell_id == cell_id)
+    assert (sweep.stopped_by(stopped), sweep.store.failure(cell_id)) == (ON_COLLAPSE, stops[cell_id])
     assert told.calls == [("failed", cell_id)]
     handed = {searcher.suggest(name)["cell_id"] for name in "bcd" if searcher.suggest(name) is not None}  # type: ignore[index]
     assert cell_id not in handed

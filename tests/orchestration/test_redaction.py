@@ -21,6 +21,9 @@ from orchestration.submit import Submission, options, submit
         ("postgresql+psycopg://me:p@ss@host/db", "postgresql+psycopg://host/db"),
         ("at http://me@host, and s3://key:word@bucket/x", "at http://host, and s3://bucket/x"),
         ("s3://bucket/folder@home", "s3://bucket/folder@home"),
+        ("http://me:pa/ss@host/x", "http://host/x"),
+        ("postgresql://host/db?user=me&password=p&sslmode=on", "postgresql://host/db?user=me&password=...&sslmode=on"),
+        ("at http://host/?x-token=abc now", "at http://host/?x-token=... now"),
         ("http://host, ask me@host", "http://host, ask me@host"),
     ],
 )

@@ -84,6 +84,19 @@ def test_a_run_spends_its_budget_then_does_nothing_and_says_so(tmp_path: Path) -
     assert "trains 13 cells at most (72%)" in told
 
 
+def test_the_controls_of_a_pruner_that_starts_with_the_warm_up_are_those_that_the_grid_brings(tmp_path: Path) -> None:
+    """With K open it follows the ratio, and the prune-only control, at ratio 1, has another than its joint cells."""
+    text = GRID.replace("  warmup_epochs: 1\n", "").replace("select_every: 2", "select_every: 3")
+    text = text.replace("{name: rigl, update_every: {per_interval: 3}}", "{name: gmp, update_every: 1}")
+    sweep = tiny(tmp_path, text, "frontier.budget_cells=1.0")
+    assert sweep.spec.frontier is not None
+    sweep.folder.mkdir(parents=True)
+    search = search_of(sweep, sweep.spec.frontier)
+    there = {cell.cell_id for cell in sweep.cells.cells}
+    assert all(candidate.needs <= there and len(candidate.needs) == 4 for candidate in search.space.candidates)
+    assert len(finish(search)) == 8
+
+
 def test_verdicts_are_those_of_the_analysis_on_validation(tmp_path: Path) -> None:
     """Of the whole grid: then the mean over the dense runs is the same for the first trial and the last."""
     search = opened(tmp_path, "frontier.budget_cells=1.0")

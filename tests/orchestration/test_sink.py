@@ -79,6 +79,20 @@ def test_an_epoch_that_was_lost_and_trained_again_is_one_point(sweep: Sweep, tmp
     assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_store_that_falls_back_doubles_no_point(sweep: Sweep, tmp_path: Path) -> None:
+    """A damaged checkpoint in the middle: the run that is shown already is trained again from before."""
+    uri, cell = f"sqlite:///{tmp_path}/m.db", sweep.cells.cells[0]
+    sink = Sink(sweep, uri)
+    sink.write(cell, "RUNNING")
+    leaf = sweep.chains[cell.cell_id][-1]
+    sweep.store.drop(leaf.stage, leaf.last)
+    sink.write(cell, "RUNNING")
+    run(tiny(tmp_path, overrides_of_one_cell()))
+    sink.write(cell, "FINISHED")
+    points = MlflowClient(uri).get_metric_history(sink._runs_by_cell[cell.cell_id], "time/train")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_run_whose_parameters_were_lost_on_the_way_gets_them(sweep: Sweep, tmp_path: Path) -> None:
     uri, cell = f"sqlite:///{tmp_path}/m.db", sweep.cells.cells[0]
     Sink(sweep, uri)._new_child(cell, [])

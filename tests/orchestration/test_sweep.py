@@ -16,8 +16,10 @@ def names(tmp_path: Path, *overrides: str, text: str = TINY) -> set[str]:
     return {segment.stage for chain in tiny(tmp_path, text, *overrides).chains.values() for segment in chain}
 
 
-@pytest.mark.parametrize("override", ["resources.cpus=2", "data.split_seed=1", "data.subset=100", "data.seed=4"])
-def test_other_threads_and_other_data_are_other_segments(tmp_path: Path, override: str) -> None:
+@pytest.mark.parametrize(
+    "override", ["resources.cpus=2", "data.split_seed=1", "data.subset=100", "data.seed=4", "support_samples=8"]
+)
+def test_other_threads_data_and_measurements_are_other_segments(tmp_path: Path, override: str) -> None:
     assert not names(tmp_path) & names(tmp_path, override)
 
 
@@ -25,8 +27,8 @@ def test_the_bytes_of_the_data_count_and_not_their_configuration_alone(tmp_path:
     sweep = tiny(tmp_path)
     cell = sweep.cells.cells[0].config
     bundle = sweep.bundle(cell)
-    before = chain(cell, context(bundle, "cpu", 1))
-    after = chain(cell, context(replace(bundle, digest="other bytes"), "cpu", 1))
+    before = chain(cell, context(bundle, "cpu", 1, 2048))
+    after = chain(cell, context(replace(bundle, digest="other bytes"), "cpu", 1, 2048))
     assert {segment.stage for segment in before} == {s.stage for s in sweep.chains[sweep.cells.cells[0].cell_id]}
     assert not {segment.stage for segment in before} & {segment.stage for segment in after}
 
