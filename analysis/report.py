@@ -27,6 +27,8 @@ from analysis.synergy import MEASURES, synergy
 PAGE_BYTES = 8_000_000
 TABLE_ROWS = 1_000
 PIXELS_PER_INCH = 135
+ROUNDING = 1e-15
+"""What is smaller is what is left of differences between equal fractions."""
 _TEMPLATE = "report.html"
 
 
@@ -260,7 +262,9 @@ def _varying(table: pd.DataFrame) -> pd.DataFrame:
 def _cell(value: object) -> str:
     if value is None or value is pd.NA or value != value:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) > ROUNDING else "0"
+    return str(value)
 
 
 def _replace(path: Path, content: bytes) -> Path:

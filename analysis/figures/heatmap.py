@@ -21,6 +21,8 @@ CELL_WIDTH, CELL_HEIGHT = 0.76, 0.52
 LEFT, RIGHT, GAP_X, GAP_Y = 1.15, 1.3, 0.62, 0.5
 WIDEST = 24.0
 """Inches, beyond which the columns go on in a band below."""
+CHARACTER = 0.08
+"""Inches that a character takes at the normal size."""
 GREY, HATCH = "#ececec", "////"
 OUTLINE, FRONTIER = "#111111", "#D55E00"
 # Colour, diagonals (of a unit cell), marker in the legend, and words of a cell without a number.
@@ -213,7 +215,7 @@ def _label(axes: Axes, panel: Panel, info: Heatmap, place: tuple[bool, bool, boo
     if first:
         said = f"preservation: {panel.row}"
         axes.set_ylabel(f"{said}\n{info.down}", size=NORMAL, linespacing=1.4)
-    if last:
+    if last and (first or CHARACTER * len(info.across) <= CELL_WIDTH * columns + GAP_X):  # none runs into the next one
         axes.set_xlabel(info.across, size=NORMAL)
 
 

@@ -322,6 +322,13 @@ def test_interactive_figure_is_valid_plotly() -> None:
     assert json.loads(interactive.to_json(shown)) == json.loads(json.dumps(shown))
 
 
+def test_a_name_wider_than_its_panel_stands_below_the_first_alone() -> None:
+    info = maps()["bliss"]
+    for across, often in (("coreset ratio (%)", len(info.columns)), ("a name that is wider than " * 4, 1)):
+        figure = heatmap.draw(replace(info, across=across))
+        assert sum(axes.get_xlabel() == across for axes in figure.axes) == often
+
+
 def test_many_methods_go_on_in_bands_on_the_page() -> None:
     info = maps()["bliss"]
     panel = info.panels[0]
