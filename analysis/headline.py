@@ -34,7 +34,7 @@ class Extreme:
             verdict = f"{'significant' if self.significant else 'not significant'}, q = {self.q:.2g}"
         return (
             f"{_signed(self.value)} {MEASURES[self.measure].unit} ({interval}, n = {self.n}, {verdict}) "
-            f"at {self.where}. It is the extreme of {self.among} cells, hence optimistic."
+            f"at {self.where}. It is the extreme of {self.among} cells, hence exaggerated."
         )
 
 

@@ -86,11 +86,10 @@ def damaged(store: Store) -> tuple[Held, ...]:
 def _named(store: Store) -> Mapping[tuple[str, int], int]:
     counts: dict[tuple[str, int], int] = {}
     for name in store.files.names("plans"):
-        states: list[Any] = json.loads(store.files.read(f"plans/{name}"))
-        for text in states:
-            stage, _, epoch = str(text).partition("/")
-            for state in _with_trunk(store, stage, int(epoch)):
-                counts[state] = counts.get(state, 0) + 1
+        listed: list[Any] = json.loads(store.files.read(f"plans/{name}"))
+        places = (str(text).partition("/") for text in listed)
+        for state in {state for stage, _, epoch in places for state in _with_trunk(store, stage, int(epoch))}:
+            counts[state] = counts.get(state, 0) + 1
     return counts
 
 

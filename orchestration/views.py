@@ -189,9 +189,19 @@ def interplay(folder: Path, repetitions: int, console: Console) -> None:
         say(console, str(folder / f"{name}.png"), "figure")
 
 
+def _store_at(place: str) -> Store:
+    """Raises ``UsageError`` where no sweep has kept anything."""
+    store = Store(place)
+    if not (store.files.names("segments") or store.files.names("plans")):
+        within = Path(place) / "store"
+        hint = f"did you mean {within}?" if within.is_dir() else "a sweep's own is OUTPUT/NAME/store"
+        raise UsageError(f"{store.place} holds no store of a sweep; {hint}")
+    return store
+
+
 def store_ls(place: str, console: Console) -> None:
     """Print what a store holds, in one line per number of plans that name it."""
-    found = list(keeping.held(Store(place)))
+    found = list(keeping.held(_store_at(place)))
     table = Table("states", "bytes", "named by")
     for named in sorted({state.named for state in found}, reverse=True):
         some = [state for state in found if state.named == named]
@@ -202,7 +212,7 @@ def store_ls(place: str, console: Console) -> None:
 
 def store_gc(place: str, console: Console, *, really: bool) -> None:
     """Remove what no plan names, or say what that would be."""
-    store = Store(place)
+    store = _store_at(place)
     found, rest = keeping.garbage(store), keeping.litter(store)
     size = sum(state.bytes for state in found) + sum(map(store.files.size, rest))
     said = f"{len(found):,} states that no plan names, {len(rest):,} damaged files or halves of a state, {size:,} bytes"
@@ -218,11 +228,13 @@ def store_gc(place: str, console: Console, *, really: bool) -> None:
 
 def store_verify(place: str, console: Console) -> int:
     """Check every digest; 1 when something is damaged (it is set aside, and trained again by the next run)."""
-    found = keeping.damaged(Store(place))
+    store = _store_at(place)
+    states = len(list(keeping.held(store)))
+    found = keeping.damaged(store)
     for state in found:
         say(console, f"stage {state.stage}, epoch {state.epoch}: damaged, set aside", "BAD")
     if not found:
-        say(console, "every checkpoint and every row is as it was written", "ok")
+        say(console, f"{states:,} states: every checkpoint and every row is as it was written", "ok")
     return 1 if found else 0
 
 
@@ -299,6 +311,8 @@ def _only_cell(file: Path) -> CellConfig:
 def ui(folder: Path | None, port: int, output: Path, console: Console) -> None:
     """Become the MLflow server of a sweep, on the loopback interface: what ends this process ends it."""
     database = (folder or _newest(output)) / "mlflow.db"
+    if not database.parent.is_dir():
+        raise UsageError(f"there is no folder {database.parent}; give the output folder of a sweep")
     if not database.is_file():
         raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri")
     with socket.socket() as probe:

@@ -107,3 +107,10 @@ def test_the_order_of_seeds_does_not_matter(values: list[float], data: st.DataOb
     a, b = np.array([values]), np.array([shuffled])
     assert np.array_equal(paired_test(a), paired_test(b), equal_nan=True)
     assert np.array_equal(summarise(a).lo, summarise(b).lo, equal_nan=True)
+
+
+def test_what_is_left_of_equal_seeds_by_curvature_is_no_spread() -> None:
+    """A Bliss contrast of two seeds that differ in the tenth digit: no interval, and nothing to test."""
+    contrasts = np.array([[-4.957e-06, -4.957e-06 + 1.2e-10], [0.01, 0.02]])
+    assert np.isfinite(summarise(contrasts).lo).tolist() == [False, True]
+    assert np.isfinite(paired_test(contrasts)).tolist() == [False, True]

@@ -199,6 +199,8 @@ def test_a_wrong_grid_is_one_sentence_and_starts_nothing(
         (["run", "nowhere.yaml"], "nowhere.yaml"),
         (["analyze", "nowhere"], "nowhere"),
         (["status", "nowhere"], "sweep.yaml"),
+        (["store", "verify", "nowhere"], "nowhere holds no store of a sweep; a sweep's own is OUTPUT/NAME/store"),
+        (["ui", "nowhere"], "there is no folder nowhere"),
         (["methods", "rigel"], "no method is named 'rigel'"),
         (["diff", "abc", "def", "--output", "nowhere"], "'abc' is neither a grid file nor a cell_id"),
         (["ui", "nowhere"], "mlflow.db"),
