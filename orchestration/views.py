@@ -312,7 +312,7 @@ def ui(folder: Path | None, port: int, output: Path, console: Console) -> None:
     """Become the MLflow server of a sweep, on the loopback interface: what ends this process ends it."""
     database = (folder or _newest(output)) / "mlflow.db"
     if not database.parent.is_dir():
-        raise UsageError(f"there is no folder {database.parent}, and so no mlflow.db; give the output folder of a sweep")
+        raise UsageError(f"there is no folder {database.parent} and so no mlflow.db; give the output folder of a sweep")
     if not database.is_file():
         raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri")
     with socket.socket() as probe:
