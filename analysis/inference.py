@@ -17,9 +17,9 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 PERMUTATION_FROM = 10
 RESAMPLES = 9_999
-AGREED = 1e-6
-"""A standard deviation of fractions below which seeds agree: one sample of 50 000 weighs twenty times as much. What is
-left is the curvature of a measure, or rounding."""
+AGREED = 1e-5
+"""A contrast of fractions below this is none, and with a standard deviation below it the seeds agree: one sample of
+50 000 weighs twice as much. What is left is the curvature of a measure, or rounding."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def paired_test(values_CS: Floats, tail: Tail = "two-sided") -> Floats:
 
     NaN with fewer than two seeds, or where a t-test meets seeds that all agree.
     """
+    values_CS = np.where(np.abs(values_CS) < AGREED, 0.0, values_CS)
     found = summarise(values_CS)
     t = _divide(found.mean, found.sd / np.sqrt(np.maximum(found.n, 1)))
     t = np.where(found.sd > _rounding(found.mean), t, np.nan)

@@ -216,12 +216,13 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
     from analysis.figures import chooser, interactive
 
     library = base64.b64encode(interactive.library()).decode()
-    explored = {"map": [interactive.to_json(interactive.figure(maps)) for maps in _by_experiment(analysis.heatmaps)]}
-    if analysis.dynamics.explored is not None:
-        explored["event"] = [interactive.to_json(chooser.figure(analysis.dynamics.explored))]
-    if len(plain) + len(library) + sum(len(figure) for some in explored.values() for figure in some) > PAGE_BYTES:
-        return plain
-    return template.render(**content, library=library, explored=explored)
+    maps = {"map": [interactive.to_json(interactive.figure(maps)) for maps in _by_experiment(analysis.heatmaps)]}
+    courses = analysis.dynamics.explored
+    events_too = [] if courses is None else [maps | {"event": [interactive.to_json(chooser.figure(courses))]}]
+    for explored in (*events_too, maps):  # what makes the page too large is left out
+        if len(plain) + len(library) + sum(len(figure) for some in explored.values() for figure in some) <= PAGE_BYTES:
+            return template.render(**content, library=library, explored=explored)
+    return plain
 
 
 def _by_experiment(maps: tuple[Heatmap, ...]) -> list[tuple[Heatmap, ...]]:

@@ -177,9 +177,9 @@ class Sink:
     def _tell_collapses(self) -> None:
         """What the analysis found at the end is what counts; a cell that was stopped is no part of it."""
         told = collapses(self.sweep.folder)
-        stopped = {cell.cell_id for cell in self.sweep.cells.cells if self.sweep.stopped_by(cell)}
+        cells = {cell.cell_id: cell for cell in self.sweep.cells.cells}
         for cell_id, run_id in self._runs_by_cell.items():
-            if cell_id in told or (run_id in self._collapse and cell_id not in stopped):
+            if cell_id in told or (run_id in self._collapse and not self.sweep.stopped_by(cells[cell_id])):
                 self.tell(cell_id, told.get(cell_id))
 
     def _explain(self, run_id: str, reason: str | None) -> None:

@@ -122,10 +122,11 @@ class Sweep:
 
         The last state of a cell that is not finished all the same leans on one that is gone: it is to be trained again.
         """
-        lost = {self.chains[cell.cell_id][-1] for cell in cells if not self.finished(cell)}
         segments = {segment for cell in cells for segment in self.chains[cell.cell_id]}
         stored = {stage: set(self.store.epochs(stage)) for stage in {segment.stage for segment in segments}}
-        return frozenset(s for s in segments - lost if s.last in stored[s.stage])
+        done = {segment for segment in segments if segment.last in stored[segment.stage]}
+        ends = ((cell, self.chains[cell.cell_id][-1]) for cell in cells)
+        return frozenset(done - {end for cell, end in ends if end in done and not self.finished(cell)})
 
 
 def own_store(folder: Path) -> str:

@@ -49,8 +49,12 @@ class Tracker:
 
     def follow(self, sweep: Sweep) -> None:
         """Go on with the sweep when it has more cells."""
-        over: dict[str, Status] = {cell.cell_id: "FAILED" for cell in sweep.cells.cells if sweep.stopped(cell)}
-        over |= {cell.cell_id: "FINISHED" for cell in sweep.cells.cells if sweep.finished(cell)}
+        over: dict[str, Status] = {}
+        for cell in sweep.cells.cells:
+            if sweep.finished(cell):
+                over[cell.cell_id] = "FINISHED"
+            elif sweep.stopped(cell):
+                over[cell.cell_id] = "FAILED"
         with self._changed:
             self._sweep = sweep
             self._cells = {cell.cell_id: cell for cell in sweep.cells.cells}

@@ -37,8 +37,10 @@ class Work:
 
 
 class CellTrainable(tune.Trainable):
-    """Runs one cell per trial; ``config`` holds its ``cell_id``, and whether it has a
-    ``whole`` device. Results and checkpoints go to the sweep's store."""
+    """Runs one cell per trial: results and checkpoints go to the sweep's store.
+
+    ``config`` holds the ``cell_id``, and whether the cell has a ``whole`` device.
+    """
 
     def setup(self, config: dict[str, Any], work: Work) -> None:  # type: ignore[override]
         """Called once per actor."""

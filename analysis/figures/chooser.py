@@ -22,7 +22,7 @@ def figure(info: Charts) -> Json:
         owner += [index] * len(made)
     buttons = [
         {
-            "label": chart.title.replace("\n", ": "),
+            "label": _label(chart),
             "method": "update",
             "args": [
                 {"visible": [o == index for o in owner]},
@@ -44,6 +44,12 @@ def figure(info: Charts) -> Json:
         "shapes": _around(info.charts[0]),
     }
     return {"data": traces, "layout": layout}
+
+
+def _label(chart: Chart) -> str:
+    """Its title in one line, and where the shaded stretch begins: a run may have several."""
+    begins = "" if chart.window is None else f", epoch {chart.window[0]}"
+    return chart.title.replace("\n", ": ") + begins
 
 
 def _around(chart: Chart) -> list[Json]:

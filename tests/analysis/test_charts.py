@@ -70,7 +70,8 @@ def test_the_page_lets_one_choose_among_the_courses_of_all_events() -> None:
     plotly.graph_objects.Figure(shown)
     assert json.loads(interactive.to_json(shown)) == json.loads(json.dumps(shown))
     buttons = shown["layout"]["updatemenus"][0]["buttons"]
-    assert [button["label"] for button in buttons] == [chart.title.replace("\n", ": ") for chart in both.charts]
+    title = both.charts[0].title.replace("\n", ": ")
+    assert [button["label"] for button in buttons] == [f"{title}, epoch 15", f"{title}, epoch 20"]
     visible, frame = buttons[1]["args"]
     drawn = [trace for trace, on in zip(shown["data"], visible["visible"], strict=True) if on]
     assert [trace["name"] for trace in drawn if trace.get("showlegend", True)] == [

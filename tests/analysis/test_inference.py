@@ -114,3 +114,4 @@ def test_what_is_left_of_equal_seeds_by_curvature_is_no_spread() -> None:
     contrasts = np.array([[-4.957e-06, -4.957e-06 + 1.2e-10], [0.01, 0.02]])
     assert np.isfinite(summarise(contrasts).lo).tolist() == [False, True]
     assert np.isfinite(paired_test(contrasts)).tolist() == [False, True]
+    assert paired_test(np.full((1, 10), -4.957e-06)).tolist() == [1.0]

@@ -13,6 +13,7 @@ from PIL import Image
 from analysis import report
 from analysis.runs import TableError
 from tests.analysis.synthetic_runs import grid, realistic, table, write
+from tests.analysis.test_collapse import step, sweep
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,23 @@ def test_page_is_self_contained_and_small(written: report.Analysis) -> None:
     assert "default-src 'none'" in page
     assert page.count("data:image/webp;base64,") == 7
     assert "swast analyze outputs/test" in page
+
+
+def test_what_makes_the_page_too_large_is_left_out_events_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, history = sweep({"joint": step(0.85, 15, 0.3)})
+    found = report.analyze(write(write(tmp_path, runs), history, name="history"))
+
+    def page() -> str:
+        report.write(found)
+        return (tmp_path / "report.html").read_text()
+
+    whole = page()
+    (course,) = re.findall(r'draw\("event0".*', whole)
+    for limit, shown in ((len(whole), (True, True)), (len(whole) - len(course), (False, True)), (1000, (False, False))):
+        monkeypatch.setattr(report, "PAGE_BYTES", limit)
+        assert ('id="event0"' in page(), 'id="map0"' in page()) == shown
 
 
 def test_figures_of_the_page_share_one_scale(written: report.Analysis) -> None:

@@ -26,7 +26,7 @@ from core.schedule import batches_in
 from core.steps import batches_of
 from core.trainer import Trainer
 from sweeps.costs import cost, epochs_of, in_force, network, updates_after_switch, updates_due, work
-from sweeps.plan import make_plan
+from sweeps.plan import _bytes, make_plan
 from sweeps.spec import SpecError, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
@@ -297,3 +297,8 @@ def test_global_allocations_are_foretold_as_uniform() -> None:
     assert sparse.sparse is not None
     assert 0 < sparse.sparse < dense.sparse
     assert math.isclose(dense.dense or 0, sparse.dense or 0)
+
+
+def test_sizes_are_rounded_and_not_cut() -> None:
+    sizes = {999: "999 B", 1_950: "1.95 kB", 1_950_000_000: "1.95 GB", 999_900: "1 MB", 2_500_000_000_000: "2.5 TB"}
+    assert {size: _bytes(size) for size in sizes} == sizes
