@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -102,7 +103,25 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[in
         most = sum(max(_fits(need, node) for need in needs) for node in resources)
         yield min(most, sweep.spec.resources.max_concurrent or most)
     finally:
+        disconnect()
+
+
+def disconnect() -> None:
+    """End the connection to Ray.
+
+    Ray ends the whole process when an object reference dies while it shuts down, and Python collects cycles in
+    whichever thread comes next, such as MLflow's: so they are collected before, and not meanwhile.
+    """
+    import ray
+
+    collects = gc.isenabled()
+    gc.disable()
+    gc.collect()
+    try:
         ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _connect(address: str | None) -> None:

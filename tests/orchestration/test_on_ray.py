@@ -131,3 +131,43 @@ def test_inline_never_imports_ray_or_mlflow(grid: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+ENDING = """
+import gc, sys, threading
+from orchestration.launch import _connect, disconnect, load_ray
+load_ray(joining=False)
+_connect(None)
+import ray
+from ray._private import worker
+gc.disable()
+cycle = {"reference": ray.put(0)}
+cycle["itself"] = cycle
+del cycle
+
+class Ending:
+    def __init__(self, known):
+        self.known = known
+    def __getattr__(self, name):
+        return getattr(self.known, name)
+    def shutdown_driver(self):
+        self.known.shutdown_driver()
+        other = threading.Thread(target=gc.collect)
+        other.start()
+        other.join()
+
+worker.global_worker.core_worker = Ending(worker.global_worker.core_worker)
+disconnect() if sys.argv[1] == "ours" else ray.shutdown()
+sys.stdout.write("alive")
+"""
+
+
+def test_garbage_that_another_thread_collects_while_ray_ends_does_not_end_us() -> None:
+    """What Ray does to a process in which a reference dies meanwhile, and that none is left to die."""
+
+    def ended(how: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, "-c", ENDING, how], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    assert ended("ours") == (0, "alive")
+    assert ended("ray's own") == (1, "")
