@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from core.config import CellConfig
 from orchestration.job import Job
-from orchestration.trainable import CellTrainable, Work
+from orchestration.launch import load_ray
 from sweeps.stages import Segment
 
 
 def test_a_cell_that_is_tried_again_on_a_whole_device_may_use_all_of_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with patch.dict(os.environ):  # Ray reads its environment once, when it is imported: so for all tests here
+        load_ray(joining=False)
+    from orchestration.trainable import CellTrainable, Work
+
     shares: list[float] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
