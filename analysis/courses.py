@@ -58,6 +58,13 @@ class Courses:
     periods: tuple[int, ...]
 
     @property
+    def followed(self) -> NDArray[np.bool_]:
+        """By run, whether it was evaluated in three epochs on end, or lasts for fewer: else its noise is unknown."""
+        known = np.isfinite(self.accuracy_CT)
+        on_end = (known[:, :-2] & known[:, 1:-1] & known[:, 2:]).any(axis=1)
+        return on_end | (self.last_C < 3)
+
+    @property
     def epochs(self) -> int:
         """The longest run's number of epochs."""
         return int(self.accuracy_CT.shape[1])

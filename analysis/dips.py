@@ -120,12 +120,15 @@ def _level(c: Courses, rows: Ints, epoch: int, ahead: int) -> Floats:
 
 
 def find_dips(c: Courses, settings: Detection) -> Dips:
-    """Every event of every run, in order of group and epoch; one per run until it has recovered."""
+    """Every event of every run, in order of group and epoch; one per run until it has recovered.
+
+    Of runs with accuracies now and then alone there is none: their noise cannot be told.
+    """
     open_until = np.zeros(len(c.cells), dtype=np.int64)
     stuck_at = never_launched(c, settings)
     parts = [_none()]
     for group, epochs in enumerate(c.switches):
-        rows = np.flatnonzero(c.group_C == group).astype(np.int64)
+        rows = np.flatnonzero((c.group_C == group) & c.followed).astype(np.int64)
         for epoch in epochs:
             free = rows[(open_until[rows] < epoch) & (epoch <= c.last_C[rows])]
             dips, back = _at(c, free, epoch, group, stuck_at[free] == epoch, settings)

@@ -9,7 +9,7 @@ from analysis import branches, collapse, episodes, noise
 from analysis import switches as taken
 from analysis.charts import Charts
 from analysis.confirmations import Confirmation, with_verdicts
-from analysis.courses import SPLITS, courses
+from analysis.courses import SPLITS, Courses, courses
 from analysis.dips import Detection
 from analysis.events import Event
 
@@ -58,10 +58,17 @@ def dynamics(
         taken.charts(found, told, c.epochs),
         noise.charts(c, history),
     )
-    notes = (*collapse.notes(history, runs), *_absent(history))
+    notes = (*collapse.notes(history, runs), *_seldom(c), *_absent(history))
     explored = episodes.trajectories(c, events[:EXPLORED], settings) if events else None
     charts = tuple(one for one in made if one is not None)
     return Dynamics(SPLITS[c.split], events, notes, found, told, charts, explored)
+
+
+def _seldom(c: Courses) -> tuple[str, ...]:
+    """That events are not looked for where accuracies are known now and then alone."""
+    number = int((~c.followed).sum())
+    said = f"{number} of {len(c.cells)} runs were evaluated now and then, never in three epochs on end"
+    return (f"{said}: no loss of accuracy at a switch is looked for in them (evaluate_every: 1).",) if number else ()
 
 
 def _absent(history: pd.DataFrame) -> tuple[str, ...]:

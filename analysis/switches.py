@@ -43,10 +43,11 @@ def switches(c: Courses, events: Iterable[Event], settings: Detection) -> pd.Dat
 def _at(c: Courses, rows: np.ndarray, epoch: int, period: int, settings: Detection) -> pd.DataFrame:
     gap = expected_course(c, rows, epoch, settings.ahead)[1] - c.smooth_CT[rows]
     inside = gap[:, epoch - 1 : epoch - 1 + period]
-    told = np.isfinite(inside).any(axis=1) & (epoch > 1)  # in the first epoch there is nothing to fall from
+    # In the first epoch there is nothing to fall from.
+    told = np.isfinite(inside).any(axis=1) & c.followed[rows] & (epoch > 1)
     drop = np.where(told, np.nanmax(np.nan_to_num(inside, nan=-np.inf), axis=1), np.nan)
     measured = {name: c.measured[name][rows, epoch - 1] for name in c.measured}
-    return c.cells.loc[rows, CELL].reset_index(drop=True).assign(epoch=epoch, **measured, drop=np.fmax(drop, 0.0))
+    return c.cells.loc[rows, CELL].reset_index(drop=True).assign(epoch=epoch, **measured, drop=np.maximum(drop, 0.0))
 
 
 def foretelling(found: pd.DataFrame) -> pd.DataFrame:

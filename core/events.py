@@ -9,7 +9,7 @@
             forward, loss, backward
             the pruner's step, on its own schedule          -> MaskChanged        (when weights left or grew)
             optimizer step
-        evaluate                                            -> EpochEnded
+        evaluate, where it is due                           -> EpochEnded
         the loss is not finite                              -> Diverged           (the run ends here)
 
 Sizes are counts, times seconds, costs FLOP, accuracies in [0, 1], losses in nats.
@@ -127,7 +127,8 @@ class EpochEnded:
     density: float
     """Share of live weights among all prunable weights of the model, in (0, 1]."""
     dead_layers: int
-    test: Evaluation
+    test: Evaluation | None
+    """``None`` after an epoch that is not evaluated; so is ``val``, and where there is no validation split."""
     val: Evaluation | None
     cost: Ledger
     """This epoch's cost alone."""
@@ -140,7 +141,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class Diverged:
-    """A loss of the epoch, of any split, was not finite. ``EpochEnded`` of that epoch came before; nothing follows."""
+    """A loss of the epoch, of training or evaluation, was not finite. ``EpochEnded`` came before; nothing follows."""
 
     epoch: int
     reason: str

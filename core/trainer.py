@@ -37,6 +37,7 @@ from core.events import (
     CoresetSelected,
     Diverged,
     EpochEnded,
+    Evaluation,
     Event,
     LayerChange,
     MaskChanged,
@@ -46,6 +47,7 @@ from core.events import (
 from core.history import History, entropy, margin
 from core.intervention import NOTHING, Intervention
 from core.masking import Masking
+from core.measurements import TRAINING_ALONE, Measurements
 from core.network import Network, build
 from core.preservation import Preserved
 from core.probe import NetworkProbe
@@ -89,13 +91,11 @@ class Trainer:
         bundle: Bundle,
         device: str | torch.device = "cpu",
         intervention: Intervention = NOTHING,
-        *,
-        support_samples: int = 0,
+        measurements: Measurements = TRAINING_ALONE,
     ) -> None:
-        """``support_samples``: of each side, looked at in measuring what a switch takes; 0 measures nothing."""
         self.cell = canonical(cell)
         self.intervention = intervention
-        self.support_samples = support_samples
+        self.measurements = measurements
         self.bundle = bundle
         self.device = torch.device(device)
         self._build()
@@ -131,7 +131,7 @@ class Trainer:
             if epoch >= preservation_starts(self.cell):
                 yield self._record(epoch)
         selecting = time.perf_counter() - started
-        if self.support_samples and switch and schedule.due_at(self.cell, epoch):
+        if self.measurements.support_samples and switch and schedule.due_at(self.cell, epoch):
             yield self._measure_support(epoch)
         result = yield from self._train(epoch)
         self.epoch = epoch
@@ -178,7 +178,7 @@ class Trainer:
             self.masking.mask,
             self.masking.evaluated(),
             num_classes=self.bundle.num_classes,
-            samples=self.support_samples,
+            samples=self.measurements.support_samples,
             rng=rng.generator(self.cell.seed, "support", epoch),
         )
         self.costs.measure(support.samples)
@@ -360,10 +360,10 @@ class Trainer:
         )
 
     def _ended(self, result: Pass, selecting: float, started: float) -> EpochEnded:
-        effective, classes = self.masking.evaluated(), self.bundle.num_classes
-        val = self.network.evaluate(self.bundle.val, classes, effective) if len(self.bundle.val) else None
-        test = self.network.evaluate(self.bundle.test, classes, effective)
-        self.costs.evaluate(len(self.bundle.val) + len(self.bundle.test))
+        val = test = None
+        ends = result.loss is not None and not math.isfinite(result.loss)
+        if ends or self.measurements.evaluates(self.epoch, self.cell.epochs):
+            val, test = self._evaluate(self.bundle.val), self._evaluate(self.bundle.test)
         return EpochEnded(
             epoch=self.epoch,
             trained=result.trained,
@@ -381,6 +381,13 @@ class Trainer:
             seconds_select=selecting,
             seconds=time.perf_counter() - started,
         )
+
+    def _evaluate(self, split: Split) -> Evaluation | None:
+        """The effective model on a split; ``None`` where that is empty."""
+        if not len(split):
+            return None
+        self.costs.evaluate(len(split))
+        return self.network.evaluate(split, self.bundle.num_classes, self.masking.evaluated())
 
     def state(self) -> RunState:
         """The run after its last completed epoch. The tensors are views: dump or copy them before training on."""
@@ -459,8 +466,8 @@ def _mask_changed(moment: Moment, layers: Mapping[str, LayerChange]) -> MaskChan
 
 def _not_finite(ended: EpochEnded) -> str:
     """Which loss is not a finite number, and what it is; empty when all are."""
-    val = None if ended.val is None else ended.val.loss
-    losses = {"training": ended.loss_train, "validation": val, "test": ended.test.loss}
+    val, test = (None if split is None else split.loss for split in (ended.val, ended.test))
+    losses = {"training": ended.loss_train, "validation": val, "test": test}
     found = ((name, loss) for name, loss in losses.items() if loss is not None and not math.isfinite(loss))
     return next((f"{name} loss is {loss}" for name, loss in found), "")
 

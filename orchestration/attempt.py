@@ -35,7 +35,7 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
             store,
             device=job.device,
             checkpoint_seconds=job.checkpoint_seconds,
-            support_samples=job.support_samples,
+            measurements=job.measurements,
         )
         with closing(steps):
             for progress in steps:

@@ -174,7 +174,7 @@ def _write(path: Path, record: Record) -> None:
 
 def _repeats(record: Record, stored: Sequence[Mapping[str, Any]]) -> bool | None:
     """Whether ``both`` with the run's own draws had the run's accuracies in the window; ``None``: none are stored."""
-    factual = {row["epoch"]: row["accuracy_test"] for row in stored}
+    factual = {row["epoch"]: row["accuracy_test"] for row in stored if row["accuracy_test"] is not None}
     own = next(run for run in record["runs"] if (run["arm"], run["seed"]) == ("both", 0))
     window = [row for row in own["rows"] if row["epoch"] <= record["last"] and row["epoch"] in factual]
     return all(row["accuracy_test"] == factual[row["epoch"]] for row in window) if window else None

@@ -8,7 +8,16 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from core.events import CoresetSelected, EpochEnded, Event, LayerChange, MaskChanged, Support, SupportMeasured
+from core.events import (
+    CoresetSelected,
+    EpochEnded,
+    Evaluation,
+    Event,
+    LayerChange,
+    MaskChanged,
+    Support,
+    SupportMeasured,
+)
 
 
 def history_row(events: Iterable[Event]) -> dict[str, Any]:
@@ -46,13 +55,12 @@ def _support(support: Support) -> dict[str, Any]:
 def _ended(event: EpochEnded) -> dict[str, Any]:
     return {
         "epoch": event.epoch,
-        "accuracy_test": event.test.accuracy,
+        "accuracy_test": event.test and event.test.accuracy,
         "accuracy_val": event.val and event.val.accuracy,
-        "accuracy_worst_class": min((a for a in event.test.class_accuracy if not math.isnan(a)), default=None),
-        "accuracy_class": [_finite(accuracy) for accuracy in event.test.class_accuracy],
+        **_by_class(event.test),
         "loss_train": event.loss_train,
         "loss_val": event.val and event.val.loss,
-        "loss_test": event.test.loss,
+        "loss_test": event.test and event.test.loss,
         "loss_preservation": event.loss_preservation,
         "lr": event.lr,
         "density": event.density,
@@ -68,6 +76,14 @@ def _ended(event: EpochEnded) -> dict[str, Any]:
         "seconds_select": event.seconds_select,
         "seconds_prune": event.seconds_prune,
     }
+
+
+def _by_class(test: Evaluation | None) -> dict[str, Any]:
+    if test is None:
+        return {"accuracy_worst_class": None, "accuracy_class": None}
+    known = [accuracy for accuracy in test.class_accuracy if not math.isnan(accuracy)]
+    by_class = [_finite(accuracy) for accuracy in test.class_accuracy]
+    return {"accuracy_worst_class": min(known, default=None), "accuracy_class": by_class}
 
 
 def _layers(masks: list[MaskChanged]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.config import CellConfig
+from core.measurements import Measurements
 from sweeps.policy import EarlyStopping
 from sweeps.stages import Chain
 
@@ -18,6 +19,6 @@ class Job:
     chain: Chain
     device: str
     checkpoint_seconds: float
-    support_samples: int
+    measurements: Measurements
     rule: EarlyStopping | None
     """When to give up; ``None`` for never."""

@@ -133,7 +133,8 @@ class Progress:
         for cell_id, report in running[:SHOWN]:
             cell = self._cells[cell_id]
             epoch = f"{report.epoch if report else 0}/{cell.config.epochs}"
-            table.add_row(self._labels[cell_id], cell_id, epoch, f"{100 * _score(report):.1f} %" if report else "")
+            known = report is not None and report.accuracy_test is not None
+            table.add_row(self._labels[cell_id], cell_id, epoch, f"{100 * _score(report):.1f} %" if known else "")
         return table
 
     def _say(self) -> None:

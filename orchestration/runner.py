@@ -15,6 +15,7 @@ from typing import Any
 from core.config import CellConfig
 from core.data.bundle import Bundle
 from core.events import Diverged
+from core.measurements import TRAINING_ALONE, Measurements
 from core.state import dump, load
 from core.trainer import Trainer
 from orchestration.files import StoreError
@@ -42,7 +43,7 @@ def run_cell(
     *,
     device: str = "cpu",
     checkpoint_seconds: float = 30.0,
-    support_samples: int = 0,
+    measurements: Measurements = TRAINING_ALONE,
 ) -> Generator[Progress, None, None]:
     """Train what the store does not hold yet of ``chain``, an epoch per item; nothing when it holds all.
 
@@ -53,7 +54,7 @@ def run_cell(
     entry = None if found is None else found[0]
     if is_over(chain, entry):
         return
-    trainer = Trainer(cell, bundle, device, support_samples=support_samples)
+    trainer = Trainer(cell, bundle, device, measurements=measurements)
     if found is not None:
         trainer.restore(load(found[1]))
         if any((segment.stage, segment.last) == (found[0].stage, found[0].epoch) for segment in chain):

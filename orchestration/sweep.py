@@ -6,12 +6,13 @@ import fcntl
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core.config import CellConfig, as_dict, canonical_json
 from core.data.bundle import Bundle
+from core.measurements import Measurements
 from orchestration.files import StoreError
 from orchestration.job import Job
 from orchestration.packing import hollow, packed
@@ -73,7 +74,7 @@ class Sweep:
             chain=self.chains[cell.cell_id],
             device=self.need(cell.config).device,
             checkpoint_seconds=self.spec.checkpoint_seconds,
-            support_samples=self.spec.support_samples,
+            measurements=self.spec.measurements,
             rule=stops(self.spec.early_stopping, cell.config),
         )
 
@@ -166,12 +167,12 @@ def _chains(spec: SweepSpec, cells: Cells, bundles: Mapping[str, Bundle], sharin
     chains: dict[str, Chain] = {}
     for cell in cells.cells:
         need = spec.resources.need(cell.config)
-        known = context(bundles[source_key(cell.config)], need.device, need.threads, spec.support_samples)
+        known = context(bundles[source_key(cell.config)], need.device, need.threads, spec.measurements)
         chains[cell.cell_id] = chain(cell.config, known if sharing else {**known, "alone": cell.cell_id})
     return forest(chains)
 
 
-def context(bundle: Bundle, device: str, threads: int, support_samples: int) -> dict[str, Any]:
+def context(bundle: Bundle, device: str, threads: int, measurements: Measurements) -> dict[str, Any]:
     """What beside the configuration decides the bits of a result, and what is measured of it."""
     import torch
 
@@ -185,7 +186,7 @@ def context(bundle: Bundle, device: str, threads: int, support_samples: int) -> 
         "device": device,
         "dtype": precision,
         "threads": threads if device == "cpu" else 0,
-        "support_samples": support_samples,
+        **asdict(measurements),
     }
 
 

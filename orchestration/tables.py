@@ -107,7 +107,7 @@ def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
 
 def _history_row(cell: Cell, row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the store with its lists spread over a column per class."""
-    lists = {f"{name}_{k}": value for name in PER_CLASS for k, value in enumerate(row.get(name, ()))}
+    lists = {f"{name}_{k}": value for name in PER_CLASS for k, value in enumerate(row.get(name) or ())}
     return {"cell_id": cell.cell_id, **_without(row, NOT_IN_HISTORY), **lists}
 
 

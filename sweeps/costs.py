@@ -14,6 +14,7 @@ from core.config import CellConfig, first_selection, preservation_starts, prunes
 from core.coresets.samples import Beside, Selector
 from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
+from core.measurements import TRAINING_ALONE, Measurements
 from core.models import Model
 from core.pruning.pruner import CALIBRATION, Group, Pruner
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
@@ -255,19 +256,16 @@ def cost(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch]) -> Cost:
     return Cost(trained, samples, ledger.dense, ledger.sparse + ledger.selection, full)
 
 
-def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], support_samples: int = 0) -> Work:
-    """The cost of the cell up to each of ``epochs``, and the size of its checkpoint.
-
-    ``support_samples``: of each side, looked at where the training set changes.
-    """
+def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], measurements: Measurements = TRAINING_ALONE) -> Work:
+    """The cost of the cell up to each of ``epochs``, and the size of its checkpoint."""
     net = network(cell.model, facts.image_shape, facts.num_classes)
     per_sample = {position: _per_sample(cell, net, position) for position in {epoch.position for epoch in epochs}}
-    evaluated = facts.val_size + facts.test_size
     flop = []
     for t, epoch in enumerate(epochs, start=1):
         forward, backward = _asked(cell, t, epoch, facts)
-        looked_at = due_at(cell, t) * _looked_at(support_samples, epoch.samples, facts.train_size)
+        looked_at = due_at(cell, t) * _looked_at(measurements.support_samples, epoch.samples, facts.train_size)
         both = epoch.samples + backward + looked_at
+        evaluated = measurements.evaluates(t, cell.epochs) * (facts.val_size + facts.test_size)
         once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
         trained, scored = per_sample[epoch.position]
         beside = 0.0 if net is None else _beside(cell, t, net, facts).dense

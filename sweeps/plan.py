@@ -9,6 +9,7 @@ from typing import Any
 
 from core.config import CellConfig, as_dict
 from core.data import Facts, Source
+from core.measurements import Measurements
 from core.rounding import count
 from sweeps.cells import Cell, Cells, expand, joint
 from sweeps.costs import Cost, check, cost, epochs_of, updates_after_switch, work
@@ -193,7 +194,7 @@ def make_plan(
     configs = [cell.config for cell in expanded.cells]
     facts = {source: source.facts() for source in {config.data for config in configs}}
     known: dict[CellConfig, Forecast] = {}
-    forecasts = tuple(_forecast(config, facts, known, spec.support_samples) for config in configs)
+    forecasts = tuple(_forecast(config, facts, known, spec.measurements) for config in configs)
     if chains is None:
         chains = forest({cell.cell_id: chain(cell.config, {}) for cell in expanded.cells})
     left = {cell.cell_id: chains[cell.cell_id] for cell in expanded.cells if cell.cell_id not in finished}
@@ -214,7 +215,7 @@ def make_plan(
 
 
 def _forecast(
-    config: CellConfig, facts: Mapping[Source, Facts], known: dict[CellConfig, Forecast], support_samples: int
+    config: CellConfig, facts: Mapping[Source, Facts], known: dict[CellConfig, Forecast], measurements: Measurements
 ) -> Forecast:
     """Cells that differ in their seed alone cost the same."""
     config = replace(config, seed=0)
@@ -224,7 +225,7 @@ def _forecast(
         try:
             check(config, of_data)
             spent = cost(config, of_data, epochs)
-            load = work(config, of_data, epochs, support_samples)
+            load = work(config, of_data, epochs, measurements)
             known[config] = Forecast(spent, updates_after_switch(config, epochs), load)
         except ValueError as error:
             raise SpecError(f"model {config.model.name} on {config.data.name}: {error}") from error

@@ -61,7 +61,7 @@ class Resources:
 
 @plugin
 class EarlyStopping:
-    """Give up a joint cell whose validation accuracy is below ``below`` in ``patience`` epochs in a row.
+    """Give up a joint cell whose validation accuracy is below ``below`` in ``patience`` evaluated epochs in a row.
 
     Counted from epoch ``after`` + 1 on. The rule looks at one cell alone, so what is stopped does not depend on the
     order in which cells run. Baselines are never stopped, and a stopped cell enters no mean.
@@ -75,7 +75,7 @@ class EarlyStopping:
         """Why a cell with this history is stopped; ``None`` when it goes on."""
         low = 0
         for row in rows:
-            if row["epoch"] > self.after:
+            if row["epoch"] > self.after and row["accuracy_val"] is not None:
                 low = low + 1 if row["accuracy_val"] < self.below else 0
             if low >= self.patience:
                 said = f"validation accuracy below {self.below:g} in {self.patience} epochs up to {row['epoch']}"

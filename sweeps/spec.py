@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.config import CellConfig, prunes
-from core.plugin import Flag, Natural, NonNegative, Positive, Text, plugin
+from core.measurements import Measurements
+from core.plugin import Count, Flag, Natural, NonNegative, Positive, Text, plugin
 from sweeps.document import MAX_BYTES, Document, SpecError, read, read_value, show, write
 from sweeps.listing import covers, listed_cells
 from sweeps.messages import explain, unknown_key
@@ -43,6 +44,7 @@ class GridFile:
     checkpoint_seconds: NonNegative = 30.0
     epoch_timeout: Positive = 3600.0
     support_samples: Natural = 2048
+    evaluate_every: Count = 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class SweepSpec:
     ``baselines``: whether the controls of joint cells are added. ``on_collapse``: what is done about cells that
     collapse; ``None`` for nothing. ``frontier``: the grid is searched, not trained as a whole. ``checkpoint_seconds``:
     a checkpoint is due at the first epoch end after so many seconds, besides every segment's end. ``epoch_timeout``: a
-    worker whose epoch takes more seconds than that is taken for hung, and replaced. ``support_samples``: so many
-    samples of each side are looked at to measure what a switch takes; 0 measures nothing.
+    worker whose epoch takes more seconds than that is taken for hung, and replaced.
     """
 
     name: str
@@ -67,7 +68,7 @@ class SweepSpec:
     frontier: FrontierSearch | None
     checkpoint_seconds: float
     epoch_timeout: float
-    support_samples: int
+    measurements: Measurements
     text: str
     """The resolved grid file: YAML that gives the same specification."""
 
@@ -112,7 +113,7 @@ def parse(text: str, *, file: str = "grid", name: str = "grid", overrides: Seque
         frontier=grid.frontier,
         checkpoint_seconds=grid.checkpoint_seconds,
         epoch_timeout=grid.epoch_timeout,
-        support_samples=grid.support_samples,
+        measurements=Measurements(grid.support_samples, grid.evaluate_every),
         text=write(data),
     )
 
@@ -156,6 +157,8 @@ def _no_reaction(grid: GridFile) -> str | None:
     """Why nothing can be done about cells that collapse."""
     if grid.frontier is not None:
         return "is about cells of a whole grid, but frontier trains a part of it; keep one of the two"
+    if grid.evaluate_every > 1:
+        return f"looks at the accuracy after every epoch, but evaluate_every is {grid.evaluate_every}; make it 1"
     return None
 
 

@@ -79,6 +79,17 @@ def test_missing_columns_are_said_on_the_page(tmp_path: Path) -> None:
     assert said in (tmp_path / "report.html").read_text()
 
 
+def test_of_runs_evaluated_now_and_then_no_loss_is_told_and_that_is_said() -> None:
+    runs, history = sweep(LOST)
+    seldom = history.assign(accuracy_test=history["accuracy_test"].where(history["epoch"] % 2 == 1))
+    found = dynamics(runs, seldom)
+    assert found.events == ()
+    assert found.switches["drop"].isna().all()
+    said = "4 of 4 runs were evaluated now and then, never in three epochs on end: no loss of accuracy at a switch"
+    assert any(note.startswith(said) for note in found.notes)
+    assert not any("now and then" in note for note in dynamics(runs, history).notes)
+
+
 def test_a_confirmed_event_is_shown_with_its_verdict(tmp_path: Path) -> None:
     event = report.analyze(folder_of(tmp_path)).dynamics.events[0]
     (tmp_path / "confirmations").mkdir()

@@ -38,10 +38,13 @@ from core.coresets.gradients import Gradients
 from core.coresets.inputs import error_of
 from core.coresets.samples import Samples
 from core.data.load import load_bundle
+from core.data.source import Facts
 from core.flops import forward_flops, training_flops
 from core.macs import measure
 from core.models import MODELS
 from core.trainer import Trainer
+from sweeps.costs import _beside as copy_of
+from sweeps.costs import network
 
 N, M, C, D, V = 50_000, 5_000, 10, 512, 5_000
 EPOCHS = 20
@@ -498,16 +501,55 @@ def resnet() -> tuple[float, float]:
     return N * forward_flops(layers), training_flops(layers, EPOCHS * M).dense
 
 
-def small_cnn(repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of the small CNN's forward pass over 50 000 images of 32 x 32, and of an epoch on 5 000 of them."""
+def pictures(**settings: Any) -> Trainer:
+    """The small CNN with 50 000 images of 32 x 32."""
     data = {"name": "synthetic", "samples": N, "test_samples": 16, "classes": C, "channels": 3, "size": 32}
-    cell = CellConfig(data={**data, "val_fraction": 0.0}, batch_size=128, augmentation="crop_flip", epochs=100)
-    trainer = Trainer(cell, load_bundle(cell.data))
+    shared = {"batch_size": 128, "augmentation": "crop_flip", "epochs": 100, "warmup_epochs": 5, "select_every": EPOCHS}
+    cell = CellConfig(data={**data, "val_fraction": 0.0}, **shared, **settings)
+    return Trainer(cell, load_bundle(cell.data))
+
+
+def small_cnn(repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of the small CNN's forward pass over 50 000 images, and of an epoch on 5 000 of them."""
+    trainer = pictures()
     trainer.index_M = torch.arange(M)
     list(trainer._train(1))
     passes = quietly(lambda: trainer._samples(frozenset({"logits", "features"})), repeats)
     epochs = quietly(lambda: list(trainer._train(2)), repeats)
     return [run.seconds for run in passes], [run.seconds for run in epochs]
+
+
+def copied(trainer: Trainer) -> None:
+    """A network of half the weights trained on all images for two epochs and asked for its margins, by hand."""
+    torch.manual_seed(0)
+    model = MODELS["small_cnn"](width=11).build((3, 32, 32), C)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    train, mean = trainer.bundle.train, trainer.bundle.mean_C.view(1, -1, 1, 1)
+    for index_B in itertools.chain.from_iterable(torch.randperm(N).split(128) for _ in range(2)):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(train.images[index_B] - mean), train.labels[index_B]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        logits = [model.eval()(train.images[index_B] - mean) for index_B in torch.arange(N).split(1024)]
+    first(-np.diff(np.sort(torch.cat(logits).softmax(1).numpy(), axis=1)[:, -2:], axis=1)[:, 0], M)
+
+
+def prunefuse(repeats: int, epochs: float, whole: float) -> str:
+    """The row of the selector that trains a copy beside the network, from images: the small CNN, and ResNet-18's FLOP.
+
+    ``epochs``, ``whole``: FLOP and seconds of the epochs that follow.
+    """
+    trainer = pictures(selector="prunefuse", coreset_ratio=M / N, prune_rate=0.0)
+    mine = quietly(lambda: trainer._select(EPOCHS), repeats)
+    theirs = quietly(lambda: copied(trainer), repeats)
+    cell = CellConfig(model="resnet18", selector="prunefuse", coreset_ratio=M / N, warmup_epochs=5, select_every=EPOCHS)
+    facts = Facts(N, 0, V, C, (3, 32, 32))
+    flop = copy_of(cell, EPOCHS, network(cell.model, facts.image_shape, C), facts).dense
+    seconds = [run.seconds for run in mine]
+    cells = ["prunefuse, small CNN", spread(seconds, 2), "", "", "a loop by hand, half the weights"]
+    cells += [spread([run.seconds for run in theirs], 2), "", "trained apart", f"{100 * flop / epochs:.2g}"]
+    cells += [f"{100 * flop / epochs:.1f}", f"{100 * statistics.median(seconds) / whole:.1f}"]
+    return row(*cells, f"{100 * max(run.others for run in [*mine, *theirs]):.0f}")
 
 
 def table(options: argparse.Namespace) -> Iterator[str]:
@@ -521,6 +563,9 @@ def table(options: argparse.Namespace) -> Iterator[str]:
     columns = ("selector", "s", "extra MB", "GFLOP", "by other means", "s", "extra MB", "choice")
     yield from header(*columns, "rule, % of FLOP", "with its pass, %", "with its pass, % of s", "others' CPU, %")
     for name in options.only:
+        if name == "prunefuse":
+            yield prunefuse(3, epochs, whole)
+            continue
         case, (mine, theirs) = CASES[name], (measured(name, side, options) for side in ("ours", "other"))
         looks = bool(SELECTORS[case.selector].needs & {"logits", "features"})
         times = EPOCHS if SELECTORS[case.selector].online else 1
@@ -536,7 +581,7 @@ def table(options: argparse.Namespace) -> Iterator[str]:
 def main() -> None:
     """Print the table, or make one measurement."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--only", nargs="+", choices=[*CASES, "prunefuse"], default=[*CASES, "prunefuse"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

@@ -18,6 +18,7 @@ from core.data import SOURCES
 from core.data.bundle import Bundle
 from core.data.load import load_bundle
 from core.events import EpochEnded, SupportMeasured
+from core.measurements import Measurements
 from core.models import MODELS
 from core.network import Network, build
 from core.pruning import PRUNERS
@@ -105,12 +106,12 @@ def test_sample_gradients_of_grouped_strided_convolutions(groups: int, bundle: B
 
 
 def measured(cell: CellConfig, bundle: Bundle, samples: int) -> list[SupportMeasured]:
-    events = Trainer(cell, bundle, support_samples=samples).events()
+    events = Trainer(cell, bundle, measurements=Measurements(samples)).events()
     return [event for event in events if isinstance(event, SupportMeasured)]
 
 
 def test_every_switch_is_measured_and_training_does_not_notice(bundle: Bundle) -> None:
-    quiet, watched = Trainer(CELL, bundle), Trainer(CELL, bundle, support_samples=64)
+    quiet, watched = Trainer(CELL, bundle), Trainer(CELL, bundle, measurements=Measurements(64))
     before = [event for event in quiet.events() if isinstance(event, EpochEnded)]
     events = list(watched.events())
     after = [event for event in events if isinstance(event, EpochEnded)]

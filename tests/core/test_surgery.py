@@ -15,6 +15,7 @@ from core.events import EpochEnded, MaskChanged, SupportMeasured
 from core.flops import forward_flops, training_flops
 from core.intervention import fork
 from core.macs import measure
+from core.measurements import Measurements
 from core.models import MODELS
 from core.pruning import PRUNERS
 from core.pruning.channels import Channels
@@ -400,7 +401,7 @@ def test_an_arm_that_keeps_its_weights_keeps_its_network(name: str) -> None:
 @every
 def test_support_is_measured_of_what_is_left(name: str) -> None:
     cell = CELLS[name]
-    run = Trainer(cell, bundle(replace(cell, seed=0)), support_samples=20)
+    run = Trainer(cell, bundle(replace(cell, seed=0)), measurements=Measurements(20))
     found = [event.support for event in run.events() if isinstance(event, SupportMeasured)]
     assert found[0].shock > 0
 

@@ -18,6 +18,7 @@ from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
 from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded, SupportMeasured
 from core.flops import forward_flops
+from core.measurements import Measurements
 from core.pruning import PRUNERS
 from core.state import dump, load
 from core.steps import batches_of
@@ -205,6 +206,30 @@ def test_a_model_that_trains_but_cannot_be_evaluated_has_diverged() -> None:
     assert (epochs(events)[-1].loss_train or 0) < 100
 
 
+@pytest.mark.parametrize(("every", "due"), [(1, range(1, 9)), (2, (1, 3, 5, 7, 8)), (3, (2, 5, 8)), (20, (8,))])
+def test_evaluation_now_and_then_changes_nothing_else(every: int, due: Iterable[int]) -> None:
+    runs = [
+        Trainer(JOINT, bundle(replace(JOINT, seed=0)), measurements=Measurements(evaluate_every=n)) for n in (1, every)
+    ]
+    always, seldom = (epochs(run.events()) for run in runs)
+    assert [e.epoch for e in seldom if e.test is not None] == list(due)
+    for full, thin in zip(always, seldom, strict=True):
+        assert (thin.test, thin.val) == ((full.test, full.val) if thin.epoch in due else (None, None))
+        assert thin.cost.evaluation == (full.cost.evaluation if thin.epoch in due else 0)
+        assert (thin.loss_train, thin.cost.dense) == (full.loss_train, full.cost.dense)
+    assert dump(runs[0].state()) == dump(runs[1].state())
+
+
+def test_the_epoch_in_which_a_run_diverges_is_evaluated() -> None:
+    cell = CellConfig(**SMALL, lr=1e12)
+    run = Trainer(cell, bundle(CellConfig(**SMALL)), measurements=Measurements(evaluate_every=20))
+    *_, ended, diverged = run.events()
+    assert isinstance(diverged, Diverged)
+    assert isinstance(ended, EpochEnded)
+    assert ended.epoch < 8
+    assert ended.test is not None
+
+
 def test_weighted_coreset_weights_the_loss() -> None:
     run = trainer(replace(JOINT, selector="gradmatch", preservation="none"))
     list(run.events(until=4))
@@ -238,7 +263,7 @@ def test_a_selector_is_shown_what_it_needs_and_it_is_charged() -> None:
 
 @pytest.mark.parametrize(("selector", "sizes"), [("emp", {36}), ("infobatch", set(range(36, 181)))])
 def test_an_online_selector_chooses_in_every_epoch(selector: str, sizes: set[int]) -> None:
-    run = Trainer(replace(JOINT, selector=selector), bundle(replace(JOINT, seed=0)), support_samples=20)
+    run = Trainer(replace(JOINT, selector=selector), bundle(replace(JOINT, seed=0)), measurements=Measurements(20))
     events = list(run.events())
     selected = [e for e in events if isinstance(e, CoresetSelected)]
     assert [e.epoch for e in selected] == list(range(3, 9))

@@ -166,6 +166,13 @@ def test_stopped_cells_are_rows_of_their_own_and_baselines_go_on(tmp_path: Path)
     assert set(tables(run(without))[0]["status"]) == {"finished"}
 
 
+def test_only_evaluated_epochs_stop_a_cell(tmp_path: Path) -> None:
+    runs, _ = tables(run(tiny(tmp_path, TINY + HARD, "axes.seed=[0]", "data.spread=9.0", "evaluate_every=2")))
+    stopped = runs[runs["status"] == "stopped"]
+    assert len(stopped)
+    assert stopped["reason"].str.contains("validation accuracy below 1 in 2 epochs up to 5").all()
+
+
 def test_a_lost_worker_is_replaced_three_times_and_then_the_cell_has_failed(tmp_path: Path) -> None:
     sweep, told = tiny(tmp_path, TINY, "axes.prune_rate=[0]", "axes.coreset_ratio=[1]", "axes.seed=[0]"), Recorder()
     hands = dispatch(sweep, told)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import core.trainer
+from core.measurements import Measurements
 from orchestration.sweep import context, prepare
 from sweeps.spec import parse
 from sweeps.stages import chain
@@ -17,7 +18,15 @@ def names(tmp_path: Path, *overrides: str, text: str = TINY) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "override", ["resources.cpus=2", "data.split_seed=1", "data.subset=100", "data.seed=4", "support_samples=8"]
+    "override",
+    [
+        "resources.cpus=2",
+        "data.split_seed=1",
+        "data.subset=100",
+        "data.seed=4",
+        "support_samples=8",
+        "evaluate_every=2",
+    ],
 )
 def test_other_threads_data_and_measurements_are_other_segments(tmp_path: Path, override: str) -> None:
     assert not names(tmp_path) & names(tmp_path, override)
@@ -27,8 +36,8 @@ def test_the_bytes_of_the_data_count_and_not_their_configuration_alone(tmp_path:
     sweep = tiny(tmp_path)
     cell = sweep.cells.cells[0].config
     bundle = sweep.bundle(cell)
-    before = chain(cell, context(bundle, "cpu", 1, 2048))
-    after = chain(cell, context(replace(bundle, digest="other bytes"), "cpu", 1, 2048))
+    before = chain(cell, context(bundle, "cpu", 1, Measurements(2048)))
+    after = chain(cell, context(replace(bundle, digest="other bytes"), "cpu", 1, Measurements(2048)))
     assert {segment.stage for segment in before} == {s.stage for s in sweep.chains[sweep.cells.cells[0].cell_id]}
     assert not {segment.stage for segment in before} & {segment.stage for segment in after}
 

@@ -37,6 +37,18 @@ def test_shared_segments_are_executed_once(tmp_path: Path) -> None:
     assert spent["alone/flops_dense"] - spent["executed/flops_dense"] == pytest.approx(8 * one_epoch)
 
 
+def test_what_is_evaluated_now_and_then_ends_alike(tmp_path: Path) -> None:
+    every, seldom = (run(tiny(tmp_path / str(n), TINY, f"evaluate_every={n}")) for n in (1, 4))
+    for sweep in (every, seldom):
+        write_tables(sweep)
+    told = [load_runs(sweep.folder) for sweep in (every, seldom)]
+    assert told[0]["accuracy_test"].tolist() == told[1]["accuracy_test"].tolist()
+    assert told[0]["accuracy_class_0"].tolist() == told[1]["accuracy_class_0"].tolist()
+    known = load_history(seldom.folder).dropna(subset=["accuracy_test"])
+    assert sorted(known["epoch"].unique()) == [3, 6]
+    assert load_history(every.folder).merge(known, on=["cell_id", "epoch", "accuracy_test"]).shape[0] == len(known)
+
+
 def test_a_further_swept_field_is_a_column_and_null_where_it_does_not_act(tmp_path: Path) -> None:
     text = TINY.replace("[el2n, gradmatch]", "[el2n, {name: el2n, balanced: true}]")
     runs, _ = tables(run(tiny(tmp_path, text)))

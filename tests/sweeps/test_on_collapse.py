@@ -18,6 +18,11 @@ ERRORS = {
         "on_collapse: stop\nbaselines: false",
         "on_collapse compares cells with their controls, but baselines is false; leave one of the two out",
     ),
+    "epochs without an accuracy": (
+        "on_collapse: stop",
+        "on_collapse: stop\nevaluate_every: 2",
+        "on_collapse looks at the accuracy after every epoch, but evaluate_every is 2; make it 1",
+    ),
     "a search": (
         "on_collapse: stop",
         "on_collapse: stop\nfrontier: {}",

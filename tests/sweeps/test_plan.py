@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from core.data.load import load_bundle
 from core.events import EpochEnded, MaskChanged
 from core.flops import Ledger, forward_flops, training_flops
 from core.macs import measure
+from core.measurements import Measurements
 from core.models import MODELS
 from core.preservation import PRESERVERS
 from core.pruning import PRUNERS
@@ -128,11 +130,25 @@ def test_what_a_selector_looks_at_is_foretold(selector: str) -> None:
     assert done == pytest.approx(sum(event.cost.dense + event.cost.evaluation for event in ended))
 
 
+@pytest.mark.parametrize("every", [1, 3, 5, 99])
+def test_evaluation_now_and_then_is_foretold(every: int) -> None:
+    measurements = Measurements(evaluate_every=every)
+    cell = canonical(replace(SMALL, pruner="none", prune_rate=0.0))
+    ended = [
+        event.cost
+        for event in Trainer(cell, load_bundle(cell.data), measurements=measurements).events()
+        if isinstance(event, EpochEnded)
+    ]
+    facts = cell.data.facts()
+    told = work(cell, facts, epochs_of(cell, facts.train_size), measurements).flop
+    assert told[1:] == pytest.approx(list(accumulate(cost.dense + cost.evaluation for cost in ended)))
+
+
 @pytest.mark.parametrize("selector", ["emp", "ted", "pbcs", "prunefuse", {"name": "infobatch", "until": 0.6}])
 @pytest.mark.parametrize("schedule", ["printed", "skip"])
 def test_what_a_selector_that_follows_training_costs_is_foretold(selector: object, schedule: str) -> None:
     cell = canonical(replace(SMALL, selector=selector, schedule=schedule, pruner="none", prune_rate=0.0, epochs=10))
-    run = Trainer(cell, load_bundle(cell.data), support_samples=20)
+    run = Trainer(cell, load_bundle(cell.data), measurements=Measurements(20))
     ended = [event for event in run.events() if isinstance(event, EpochEnded)]
     facts = cell.data.facts()
     epochs = epochs_of(cell, facts.train_size)
@@ -140,7 +156,10 @@ def test_what_a_selector_that_follows_training_costs_is_foretold(selector: objec
     tolerance = 1e-9 if cell.selector.exact_size else 0.25
     assert [epoch.samples for epoch in epochs] == pytest.approx([event.trained for event in ended], rel=tolerance)
     assert cost(cell, facts, epochs).dense == pytest.approx(sum(event.cost.dense for event in ended), rel=tolerance)
-    done, spent = work(cell, facts, epochs, 20), sum(event.cost.dense + event.cost.evaluation for event in ended)
+    done, spent = (
+        work(cell, facts, epochs, Measurements(20)),
+        sum(event.cost.dense + event.cost.evaluation for event in ended),
+    )
     assert done.flop[-1] == pytest.approx(spent, rel=max(tolerance, 0.01))
 
 
