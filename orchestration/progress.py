@@ -133,8 +133,8 @@ class Progress:
         for cell_id, report in running[:SHOWN]:
             cell = self._cells[cell_id]
             epoch = f"{report.epoch if report else 0}/{cell.config.epochs}"
-            known = report is not None and report.accuracy_test is not None
-            table.add_row(self._labels[cell_id], cell_id, epoch, f"{100 * _score(report):.1f} %" if known else "")
+            score = "" if report is None or report.accuracy_test is None else f"{100 * _score(report):.1f} %"
+            table.add_row(self._labels[cell_id], cell_id, epoch, score)
         return table
 
     def _say(self) -> None:

@@ -16,9 +16,9 @@ def check_fits(images: int, image_bytes: int, name: str) -> None:
     """Raises ``DataError`` when so many images of so many bytes take more than ``SHARE`` of this machine's memory."""
     needed, room = images * image_bytes, SHARE * memory()
     if needed > room:
-        asked = f"{images:,} images of {name} take {needed / 1e9:.3g} GB of memory as bytes"
+        asked = f"{images:,} images of {name} take {needed / 1e9:.3g} GB of memory"
         allowed = f"a data set may take {room / 1e9:.3g} GB here, half of what there is"
-        way = "lower data.image_size, data.classes or data.subset, or use a larger machine"
+        way = "take fewer or smaller ones (data.subset, data.image_size, data.samples), or a larger machine"
         raise DataError(f"{asked}, and {allowed}: {way}")
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from core.data.memory import check_fits
 from core.data.source import Facts, RawImages, Source
 from core.plugin import Count, Natural, NonNegative, plugin
 from core.rng import generator
 
 _CENTRE = 127.5
 _SCALE = 32.0
+DRAWN_BYTES = 8
+"""Of memory per pixel while it is drawn: its noise, and what becomes of it."""
 
 
 @plugin
@@ -38,6 +41,7 @@ class Synthetic(Source):
         import torch
 
         total = self.samples + self.test_samples
+        check_fits(total + self.classes, DRAWN_BYTES * self.channels * self.size**2, self.name)
         labels_N = torch.cat([torch.arange(self.samples), torch.arange(self.test_samples)]) % self.classes
         shape = (self.channels, self.size, self.size)
         mean = torch.randn((self.classes, *shape), generator=generator(self.seed, "init"))

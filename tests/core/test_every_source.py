@@ -352,20 +352,25 @@ def test_tiny_imagenets_annotations(tmp_path: Path) -> None:
         source.facts()
 
 
-@pytest.mark.parametrize(("fields", "images"), [({}, 768), ({"subset": 100}, 356)])
+@pytest.mark.parametrize(("fields", "images"), [({}, 1797), ({"subset": 100}, 459)])
 def test_what_does_not_fit_in_half_of_the_memory_is_one_sentence(
     fields: dict[str, Any], images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """512 + 256 images of 64 bytes; a byte less than twice that is too little."""
-    source = SOURCES["synthetic"](**fields)
+    """1 438 + 359 images of 64 bytes; a byte less than twice that is too little."""
+    source = SOURCES["digits"](**fields)
     monkeypatch.setattr(memory, "memory", lambda: 2 * 64 * images)
     load_bundle(source)
     monkeypatch.setattr(memory, "memory", lambda: 2 * 64 * images - 1)
     with pytest.raises(
-        DataError, match=rf"^{images} images of synthetic take .* GB .*: lower data\.image_size"
+        DataError, match=rf"^{images:,} images of digits take .* GB .*: take fewer or smaller ones"
     ) as error:
         load_bundle(source)
     assert "\n" not in str(error.value)
+
+
+def test_no_more_is_drawn_than_fits() -> None:
+    with pytest.raises(DataError, match=r"^1,000,000,000,260 images of synthetic take 5\.12e\+05 GB .*data\.samples"):
+        SOURCES["synthetic"](samples=10**12).load()
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
