@@ -1,9 +1,10 @@
 """The engine's speed: against a script that one would write without it, against itself without sharing, and by size.
 
-    python tests/bench/engine.py [--rounds 5] [--script-rounds 5] [--only bench sharing sizes tables] [--seeds 0]
+    python tests/bench/engine.py [--rounds 5] [--script-rounds 5] [--only bench sharing seldom sizes tables] [--seeds 0]
 
 Every sweep is a command of its own with one torch thread per trial and a fresh output folder; the three that are
-compared take turns within a round. Prints Markdown for BENCHMARKS.md. Nothing else should run on the machine.
+compared take turns within a round. ``seldom`` is the sharing grid evaluated at its cells' ends alone, without the
+script, which evaluates every epoch. Prints Markdown for BENCHMARKS.md. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -114,13 +115,16 @@ def run(kind: str, study: Study, folder: Path) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def compare(name: str, options: argparse.Namespace, folder: Path, *settings: str) -> Iterator[str]:
-    """Three sweeps of one grid, taking turns."""
+def compare(
+    name: str, options: argparse.Namespace, folder: Path, *settings: str, scripts: int | None = None
+) -> Iterator[str]:
+    """Three sweeps of one grid, taking turns; ``scripts``: the rounds that take the script along, if not all do."""
+    scripts = options.script_rounds if scripts is None else scripts
     study = Study(GRIDS / f"{name}.yaml", settings, tuple(options.seeds))
     found: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
     for number in range(options.rounds):
         turn = list(KINDS)[number % 3 :] + list(KINDS)[: number % 3]
-        for kind in turn if number < options.script_rounds else [kind for kind in turn if kind != "naive"]:
+        for kind in turn if number < scripts else [kind for kind in turn if kind != "naive"]:
             found[kind].append(run(kind, study, folder / f"{kind}-{number}"))
     yield from times(found)
     yield ""
@@ -134,6 +138,8 @@ def times(found: dict[str, list[Outcome]]) -> Iterator[str]:
     columns = ("sweep", "seconds", "to the first trial", "trials", "after the last", "÷ floor", "actors", "driver, MB")
     yield from header(*columns)
     for kind, some in found.items():
+        if not some:
+            continue
         parts = [[o.watched.seconds for o in some], [o.before for o in some], [o.span.seconds for o in some]]
         cells = [spread(values) for values in (*parts, [o.after for o in some])]
         floor = [o.over_floor for o in some if o.over_floor is not None]
@@ -145,7 +151,9 @@ def ratios(found: dict[str, list[Outcome]], plan: Plan) -> Iterator[str]:
     """How many times faster, round by round, and what the plan foretells."""
     yield from header("how many times faster", "whole command", "trials alone")
     for slow in ("naive", "alone"):
-        pairs = list(zip(found[slow], found["shared"], strict=False))  # of the script there may be fewer
+        pairs = list(zip(found[slow], found["shared"], strict=False))  # of the script there may be fewer, or none
+        if not pairs:
+            continue
         whole = [a.watched.seconds / b.watched.seconds for a, b in pairs]
         trials = [a.span.seconds / b.span.seconds for a, b in pairs]
         yield row(f"(3) than {KINDS[slow]}", spread(whole, 2), spread(trials, 2))
@@ -174,6 +182,8 @@ def accuracies(found: dict[str, list[Outcome]]) -> Iterator[str]:
     one = found["shared"][0].cells
     equal = all(equal_to_the_bit(one, other.cells) for kind in ("alone", "shared") for other in found[kind])
     yield f"Accuracies of (2) and (3), {len(one)} cells, every round: {'equal to the bit' if equal else 'NOT EQUAL'}."
+    if not found["naive"]:
+        return
     if one["seed"].nunique() < 2:
         yield "One seed: means cannot be compared with (1)."
         return
@@ -304,6 +314,9 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 SECTIONS: dict[str, Callable[[argparse.Namespace, Path], Iterator[str]]] = {
     "bench": lambda options, folder: compare("bench", options, folder),
     "sharing": lambda options, folder: compare("bench-sharing", options, folder, "baselines=false"),
+    "seldom": lambda options, folder: compare(
+        "bench-sharing", options, folder, "baselines=false", "evaluate_every=40", scripts=0
+    ),
     "sizes": sizes,
     "tables": tables,
 }
