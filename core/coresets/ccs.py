@@ -29,7 +29,9 @@ class CCS(Selector):
     score: Difficulty = "aum"
     """How hard a sample is: the area under its margin, or how often it was forgotten."""
     cutoff: Fraction = 0.3
+    """Share of the samples, the hardest, that is left out."""
     strata: Count = 50
+    """Intervals of equal width of the score that are drawn from alike."""
 
     summary: ClassVar[str] = "alike from all strata of difficulty, the hardest samples left out"
     source: ClassVar[str] = "Zheng et al. 2023, arXiv 2210.15809"

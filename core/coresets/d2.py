@@ -33,8 +33,11 @@ class D2(Selector):
     score: Difficulty = "forgetting"
     """How hard a sample is: how often it was forgotten, or the area under its margin."""
     neighbours: Count = 5
+    """Of a sample in the graph: the nearest features."""
     gamma: NonNegative = 0.1
+    """How fast a pick's effect on its neighbours falls with their distance."""
     cutoff: Fraction = 0.4
+    """Share of the samples, the hardest, that is set aside."""
     balanced: Balanced = False
 
     summary: ClassVar[str] = "difficulty spread over a graph of neighbours, each pick lowering those beside it"

@@ -26,6 +26,7 @@ class EL2N(Selector):
 
     name: Literal["el2n"] = "el2n"
     hard_until: Fraction = 0.5
+    """Of the epochs: the hardest samples are kept until then, the easiest after."""
     balanced: Balanced = False
 
     summary: ClassVar[str] = "norm of the error p - y: hardest in the first half, easiest after"

@@ -30,7 +30,9 @@ class Glister(Selector):
 
     name: Literal["glister"] = "glister"
     rounds: Count = 15
+    """An equal part of the coreset is taken in each."""
     step_size: Positive = 0.01
+    """Of the step that the last layer makes between two rounds."""
     balanced: Balanced = False
 
     summary: ClassVar[str] = "samples whose gradients lower the validation loss most"

@@ -30,9 +30,13 @@ class GradMatch(Selector):
 
     name: Literal["gradmatch"] = "gradmatch"
     per: Literal["class", "batch"] = "class"
+    """Match every class's gradient sum by its samples, or the sum of all by random batches."""
     ridge: NonNegative = 0.5
+    """Of the regression per class, times the mean squared norm of the gradients."""
     absolute: Flag = False
+    """Whether the ridge is the number itself."""
     batch_size: Count = 128
+    """Of the random batches that ``per: batch`` chooses among."""
 
     semantics_version: ClassVar[int] = 2
     summary: ClassVar[str] = "weighted samples that match the full gradient of the last layer"

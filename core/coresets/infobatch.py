@@ -30,6 +30,7 @@ class InfoBatch(Selector):
 
     name: Literal["infobatch"] = "infobatch"
     until: Fraction = 0.875
+    """Of the epochs: past it all samples are kept."""
 
     summary: ClassVar[str] = "every epoch: a random share of the samples with less than the mean loss, and all others"
     source: ClassVar[str] = "Qin et al. 2024, arXiv 2303.04947"

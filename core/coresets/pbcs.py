@@ -36,7 +36,9 @@ class PBCS(Selector):
 
     name: Literal["pbcs"] = "pbcs"
     draws: Several = 5
+    """Coresets drawn, and trained on, in each round."""
     rounds: Count = 20
+    """Steps of the probabilities in one selection."""
     learning_rate: Positive = 1.0
     """Of the probabilities."""
     ridge: Positive = 0.01

@@ -32,6 +32,7 @@ class TED(Selector):
 
     name: Literal["ted"] = "ted"
     until: Ratio = 0.5
+    """Of the epochs, when the share that is kept has fallen to alpha."""
     balanced: Balanced = False
 
     summary: ClassVar[str] = "largest effect on what the kept samples teach about those left out; fewer and fewer"

@@ -27,6 +27,7 @@ class Uncertainty(Selector):
 
     name: Literal["uncertainty"] = "uncertainty"
     kind: Kind = "least_confidence"
+    """Least p of the predicted class, largest entropy, or least gap to the next p."""
     balanced: Balanced = False
 
     summary: ClassVar[str] = "most uncertain predictions, whatever the label"

@@ -17,7 +17,9 @@ class _Cifar(Source):
     """What the two have in common. ``root`` holds, or with ``download`` will hold, the unpacked archive's folder."""
 
     root: Text = "data"
+    """Folder that holds the unpacked archive's folder."""
     download: Flag = False
+    """Whether torchvision fetches it where it is missing."""
     totals: ClassVar[tuple[int, int]] = (50_000, 10_000)
     folder: ClassVar[str]
     reader: ClassVar[str]

@@ -27,7 +27,9 @@ class Folders(Source):
     """
 
     root: Text = "data/images"
+    """Folder that holds train/ and the folder of the test images."""
     image_size: Count = 32
+    """Height and width in pixels that images are scaled and cropped to."""
     classes: Count | Names | None = None
     """Only these classes: their names, or how many of the first by name; null takes all."""
 

@@ -33,8 +33,11 @@ class Parquet(Source):
     name: Literal["parquet"] = "parquet"
     summary: ClassVar[str] = "train-*.parquet and test-*.parquet with encoded images, the layout of public data hubs"
     root: Text = "data/cifar10"
+    """Folder that holds the files."""
     label: Text = "label"
+    """Column of the integer labels."""
     image_size: Count | None = None
+    """Height and width in pixels that images are scaled and cropped to; null leaves them as they are."""
 
     def facts(self) -> Facts:
         """From footers, one image and, without class names, the labels. Raises ``DataError`` as ``load``."""

@@ -66,9 +66,13 @@ class Source:
     name: str = ""
     summary: ClassVar[str] = ""
     val_fraction: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.1
+    """Of the training images, split off for validation."""
     split_seed: Natural = 0
+    """Of subset, validation split and label noise; runs of all seeds share them."""
     subset: Count | None = None
+    """So many training images, a stratified draw, the validation split among them; null takes all."""
     label_noise: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.0
+    """Share of the training labels that is flipped to another class, each alike."""
 
     def facts(self) -> Facts:
         """Sizes and shapes, cheaply. Raises ``DataError`` when the files are not there."""

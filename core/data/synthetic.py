@@ -25,12 +25,19 @@ class Synthetic(Source):
     name: Literal["synthetic"] = "synthetic"
     summary: ClassVar[str] = "Gaussian classes of chosen size, number and spread; generated, nothing to download"
     samples: Count = 512
+    """Training images, the validation split included."""
     test_samples: Count = 256
+    """Test images."""
     classes: Count = 4
+    """Number of classes, of equal size."""
     channels: Count = 1
+    """Of an image."""
     size: Count = 8
+    """Height and width in pixels."""
     spread: NonNegative = 2.0
+    """Standard deviation of the noise, in units of that of the class means."""
     seed: Natural = 0
+    """Draws the images."""
 
     def facts(self) -> Facts:
         """The fields themselves."""

@@ -23,6 +23,7 @@ class _CifarResNet(Model):
     """
 
     shortcut: Literal["pad", "projection"] = "pad"
+    """Where the shape changes: zeros for the new channels, or a 1x1 convolution."""
     blocks: ClassVar[int]
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:

@@ -20,6 +20,7 @@ class Mlp(Model):
     name: Literal["mlp"] = "mlp"
     summary: ClassVar[str] = "fully connected layers with ReLU"
     hidden: tuple[Count, ...] = (256, 128)
+    """Widths of the hidden layers."""
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """Any shape."""

@@ -20,6 +20,7 @@ class _ResNet(Model):
     """
 
     stem: Literal["cifar", "imagenet"] = "cifar"
+    """3x3 convolution of stride 1 without pooling, or 7x7 of stride 2 with max-pooling."""
     block: ClassVar[Literal["BasicBlock", "Bottleneck"]]
     depths: ClassVar[tuple[int, int, int, int]]
 

@@ -26,6 +26,7 @@ class SmallCnn(Model):
     name: Literal["small_cnn"] = "small_cnn"
     summary: ClassVar[str] = "3 convolutions with batch norm, 2 poolings, 1 linear layer"
     width: Count = 16
+    """Channels of the first convolution."""
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """Raises ``ValueError`` for images that pooling would leave without a pixel."""

@@ -28,6 +28,7 @@ class Torchvision(Model):
     name: Literal["torchvision"] = "torchvision"
     summary: ClassVar[str] = "any classifier of torchvision by name, without trained weights; RGB images"
     architecture: Text = "mobilenet_v3_small"
+    """Name of a classifier of torchvision."""
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """Raises ``ValueError`` for an unknown architecture, one without a linear classifier, and images not RGB."""

@@ -16,10 +16,15 @@ class _Vit(Model):
     """``depth`` encoder blocks of ``heads`` heads on square patches of ``patch`` pixels; ``mlp`` hidden units each."""
 
     patch: Count = 4
+    """Height and width of a patch in pixels."""
     dim: Count = 192
+    """Width of the encoder."""
     depth: Count
+    """Encoder blocks."""
     heads: Count = 3
+    """Of the attention in a block."""
     mlp: Count
+    """Hidden units of a block."""
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """Raises ``ValueError`` unless the images are squares that ``patch`` divides, and ``heads`` divides ``dim``."""

@@ -22,7 +22,9 @@ class WideResNet(Model):
     name: Literal["wide_resnet"] = "wide_resnet"
     summary: ClassVar[str] = "WRN-22-2 by default, 1.1 M parameters: pre-activation blocks of 32 to 128 channels"
     depth: Count = 22
+    """Layers: 4 more than a multiple of 6."""
     widen: Count = 2
+    """Times the channels of a ResNet of this form."""
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """Any shape. Raises ``ValueError`` unless ``depth`` is 6 n + 4."""

@@ -27,6 +27,7 @@ class GraSP(FixedAtInit):
 
     name: Literal["grasp"] = "grasp"
     temperature: Positive = 200.0
+    """The logits of the calibration batch are divided by it."""
 
     summary: ClassVar[str] = "keeps the gradient flow: lowest -weight x (Hessian x gradient), fixed before training"
     source: ClassVar[str] = "Wang et al. 2020, arXiv 2002.07376"

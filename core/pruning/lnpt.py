@@ -32,6 +32,7 @@ class LNPT(Gradual):
 
     name: Literal["lnpt"] = "lnpt"
     teacher_decay: Fraction = 0.99
+    """Share of itself that the teacher, a moving average of the weights, keeps at every step."""
 
     summary: ClassVar[str] = "least effect on the distance of the features to a teacher's; needs no labels"
     source: ClassVar[str] = "Xie et al. 2024, arXiv 2403.12690"

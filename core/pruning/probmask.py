@@ -39,7 +39,9 @@ class ProbMask(Pruner):
     learning_rate: Positive = 6e-3
     """Of the scores, in the first epoch."""
     start: Fraction = 0.16
+    """Of the epochs, when the budget begins to fall."""
     end: Ratio = 0.6
+    """Of the epochs, when the budget has fallen to the prune rate."""
 
     summary: ClassVar[str] = "learns keep probabilities under one global budget"
     source: ClassVar[str] = "Zhou et al. 2021, arXiv 2105.01571"

@@ -35,6 +35,7 @@ class Screening(Gradual):
     name: Literal["screening"] = "screening"
     allocation: Allocation = "uniform"
     share: Fraction = 0.5
+    """Of the F statistic in the ranking; the rest is magnitude."""
 
     summary: ClassVar[str] = "least F statistic of the contribution across classes, mixed with magnitude"
     source: ClassVar[str] = "Wang et al. 2025, arXiv 2502.07189"

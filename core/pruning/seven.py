@@ -30,6 +30,7 @@ class SEVEN(Gradual):
 
     name: Literal["seven"] = "seven"
     decay: Fraction = 0.8
+    """Share of its past that the moving averages of gradients keep at every step."""
 
     summary: ClassVar[str] = "least sensitivity over the steps so far, removed along a cubic schedule"
     source: ClassVar[str] = "Xiao et al. 2024, arXiv 2403.12688"

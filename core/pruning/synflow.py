@@ -31,6 +31,7 @@ class SynFlow(FixedAtInit):
 
     name: Literal["synflow"] = "synflow"
     rounds: Count = 100
+    """Of scoring the masked network and removing, until the density is reached."""
 
     summary: ClassVar[str] = "most synaptic flow, in 100 rounds without data, fixed before training"
     source: ClassVar[str] = "Tanaka et al. 2020, arXiv 2006.05467"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.catalogue import KINDS, Method, markdown, methods
+from orchestration.catalogue import KINDS, Method, cell, markdown, methods
 from orchestration.cli import app, main
 from orchestration.doctor import examine
 from orchestration.sweep import SweepBusyError, held
@@ -305,3 +305,8 @@ def test_a_plan_shows_the_tree_and_simulates_machines(grid: Path, tmp_path: Path
     call("run", grid, "--inline", "--output", tmp_path)
     told = call("plan", grid, "--output", tmp_path, "--set", "axes.seed=[0,1,2]", "--workers", "2")
     assert re.search(r"seconds on one worker │ [\d.]+ of [\d.]+", told)
+
+
+@pytest.mark.parametrize("method", [*methods(), cell()], ids=lambda method: method.name)
+def test_every_setting_says_what_it_is(method: Method) -> None:
+    assert all(setting.what for setting in method.settings)
