@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
 from orchestration.redaction import without_secrets
+
+
+TEMPORARY = ".tmp"
+"""How the name of a file ends that is being written."""
 
 
 class StoreError(OSError):
@@ -36,6 +41,9 @@ class Files(Protocol):
 
     def size(self, name: str) -> int:
         """Bytes; 0 when it is not there."""
+
+    def age(self, name: str) -> float:
+        """Seconds since it was written; 0 when it is not there."""
 
     def remove(self, name: str) -> None:
         """Remove it if it is there."""
@@ -84,6 +92,12 @@ class LocalFiles:
         with contextlib.suppress(FileNotFoundError), _told(f"cannot read {self.root / name}"):
             return (self.root / name).stat().st_size
         return 0
+
+    def age(self, name: str) -> float:
+        """Seconds since it was written; 0 when it is not there."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot read {self.root / name}"):
+            return time.time() - (self.root / name).stat().st_mtime
+        return 0.0
 
     def remove(self, name: str) -> None:
         """Remove it if it is there."""
@@ -135,6 +149,12 @@ class RemoteFiles:
             return int(self._fs.size(f"{self._root}/{name}") or 0)
         return 0
 
+    def age(self, name: str) -> float:
+        """Seconds since it was written; 0 when it is not there."""
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot read {self.place}/{name}"):
+            return time.time() - float(self._fs.modified(f"{self._root}/{name}").timestamp())
+        return 0.0
+
     def remove(self, name: str) -> None:
         """Remove it if it is there."""
         with contextlib.suppress(FileNotFoundError), _told(f"cannot remove {self.place}/{name}"):
@@ -178,4 +198,4 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A name beside ``path`` that no other process on any node sharing the folder uses."""
-    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}{TEMPORARY}")

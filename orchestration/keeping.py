@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestration.errors import UsageError
+from orchestration.files import TEMPORARY
 from orchestration.store import Store
 from orchestration.sweep import Sweep, own_store
+
+HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,18 @@ def garbage(store: Store) -> tuple[Held, ...]:
 
 
 def litter(store: Store) -> tuple[str, ...]:
-    """The files of a store that are no part of a state: damaged ones that were set aside, states without their rows."""
-    found = []
+    """The files of a store that are no part of a state: set aside as damaged, or left half written by who was killed.
+
+    What was written within ``HOUR`` may be half there because somebody is writing it.
+    """
+    found: list[str] = []
     for folder in _folders(store):
         names = store.files.names(folder)
         alone = {f"{name.removesuffix('.state')}.json": name for name in names if name.endswith(".state")}
         half = {state for rows, state in alone.items() if rows not in names}
-        found += [f"{folder}/{name}" for name in names if name in half or name.endswith(".damaged")]
+        half |= {name for name in names if name.endswith(TEMPORARY)}
+        found += [f"{folder}/{name}" for name in names if name.endswith(".damaged")]
+        found += [f"{folder}/{name}" for name in sorted(half) if store.files.age(f"{folder}/{name}") > HOUR]
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from orchestration import keeping
 from orchestration.budget import parse as parse_budget
 from orchestration.dispatch import DEATHS, Budget, Dispatch
 from orchestration.errors import UsageError
+from orchestration.files import open_files, temporary_name
 from orchestration.inline import run_inline
 from orchestration.observer import Report
 from orchestration.store import Store
@@ -218,14 +220,27 @@ def test_gc_takes_what_is_damaged_or_half_there_and_leaves_the_rest(tmp_path: Pa
     store = sweep.store
     assert keeping.litter(store) == ()
     folder = next(sweep.folder.rglob("*.state")).parent
-    (folder / "00099.state").write_bytes(b"killed before its rows were written")
     (folder / "00004.json.damaged").write_bytes(b"{")
-    assert len(keeping.litter(store)) == 2
+    half = folder / "00099.state", temporary_name(folder / "00100.state")
+    for path in half:
+        path.write_bytes(b"killed while it was written, or before its rows were")
+    assert len(keeping.litter(store)) == 1, "somebody may be writing them"
+    for path in half:
+        os.utime(path, (0, 0))
+    assert len(keeping.litter(store)) == 3
     told = call("store", "gc", sweep.folder / "store", "--yes")
-    assert "2 damaged files or halves of a state" in told
+    assert "3 damaged files or halves of a state" in told
     assert keeping.litter(store) == ()
-    assert not {path.name for path in folder.iterdir()} & {"00099.state", "00004.json.damaged"}
+    assert not set(folder.iterdir()) & {*half, folder / "00004.json.damaged"}
     assert sweep.to_do() == ()
+
+
+@pytest.mark.parametrize("place", ["memory://ages/store", "folder"])
+def test_a_file_has_an_age(place: str, tmp_path: Path) -> None:
+    files = open_files(place if "://" in place else tmp_path / place)
+    files.write("a/b", b"1")
+    assert 0 <= files.age("a/b") < 60
+    assert files.age("a/c") == 0
 
 
 def test_sweeps_of_one_name_in_one_store_keep_what_both_need(tmp_path: Path) -> None:
