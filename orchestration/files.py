@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from orchestration.redaction import without_secrets
 
-
 TEMPORARY = ".tmp"
 """How the name of a file ends that is being written."""
 
