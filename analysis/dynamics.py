@@ -11,7 +11,7 @@ from analysis.charts import Charts
 from analysis.confirmations import Confirmation, with_verdicts
 from analysis.courses import SPLITS, Courses, courses
 from analysis.dips import Detection
-from analysis.events import Event
+from analysis.events import Event, summary
 
 EXPLORED = 60
 
@@ -32,6 +32,13 @@ class Dynamics:
     foretelling: pd.DataFrame = field(default_factory=pd.DataFrame)
     charts: tuple[Charts, ...] = ()
     explored: Charts | None = None
+    followed: bool = True
+    """Whether some run was evaluated often enough for an event to be seen."""
+
+    @property
+    def summary(self) -> str:
+        """The events in words."""
+        return summary(self.events) if self.events or self.followed else "not looked for"
 
 
 def dynamics(
@@ -61,7 +68,7 @@ def dynamics(
     notes = (*collapse.notes(history, runs), *_seldom(c), *_absent(history))
     explored = episodes.trajectories(c, events[:EXPLORED], settings) if events else None
     charts = tuple(one for one in made if one is not None)
-    return Dynamics(SPLITS[c.split], events, notes, found, told, charts, explored)
+    return Dynamics(SPLITS[c.split], events, notes, found, told, charts, explored, bool(c.followed.any()))
 
 
 def _seldom(c: Courses) -> tuple[str, ...]:

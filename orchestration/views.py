@@ -156,7 +156,7 @@ def analysed(folder: Path) -> tuple[list[Line], dict[str, float]]:
 
 def _events(folder: Path, found: Dynamics) -> Iterator[str]:
     """How many of each kind, and how to confirm the gravest that is suspected, where the checkpoints are."""
-    yield f"events    {events.summary(found.events)} (on {found.split} accuracy)"
+    yield f"events    {found.summary} (on {found.split} accuracy)"
     suspects = events.suspects(found.events)
     if suspects and (folder / "sweep.yaml").is_file():
         command = shlex.join(["swast", "confirm", str(folder), suspects[0].event_id])

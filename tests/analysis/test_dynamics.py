@@ -84,6 +84,7 @@ def test_of_runs_evaluated_now_and_then_no_loss_is_told_and_that_is_said() -> No
     seldom = history.assign(accuracy_test=history["accuracy_test"].where(history["epoch"] % 2 == 1))
     found = dynamics(runs, seldom)
     assert found.events == ()
+    assert found.summary == "not looked for"
     assert found.switches["drop"].isna().all()
     said = "4 of 4 runs were evaluated now and then, never in three epochs on end: no loss of accuracy at a switch"
     assert any(note.startswith(said) for note in found.notes)
