@@ -139,6 +139,36 @@ def test_switches_are_those_of_joint_runs_with_what_followed() -> None:
     assert switches.charts(found.drop(columns="shock"), switches.foretelling(found), T) is None
 
 
+def test_a_measure_that_never_varies_has_no_chart_but_a_sentence() -> None:
+    """Class imbalance of balanced coresets is 0 at every switch: an empty chart would say nothing."""
+    at_switches = (AT >= 10) & (AT % 5 == 0)
+    zero, shock = np.where(at_switches, 0.0, np.nan), np.where(at_switches, AT / 10, np.nan)
+    found = dynamics(*sweep(LOST, shock=shock, class_imbalance=zero))
+    (info,) = (info for info in found.charts if info.name == "switches")
+    assert [chart.unit for chart in info.charts] == ["shock"]
+    assert info.caption.endswith("Class imbalance is 0 at every switch: it has no chart.")
+    assert not any("at every switch" in note for note in found.notes)
+    alone = dynamics(*sweep(LOST, class_imbalance=zero))
+    assert "switches" not in {info.name for info in alone.charts}
+    assert "Class imbalance is 0 at every switch: it has no chart." in alone.notes
+
+
+def test_a_chart_in_which_nothing_varies_says_so() -> None:
+    runs, history = sweep(LOST, class_imbalance=np.where((AT >= 10) & (AT % 5 == 0), AT / 100, np.nan))
+    found = switches.switches(courses(runs, history), (), SETTINGS)
+    balanced, unknown = (
+        found.assign(selector=name, cell_id=name, class_imbalance=value) for name, value in (("b", 0.0), ("c", np.nan))
+    )
+    three = pd.concat([found, balanced, unknown], ignore_index=True)
+    info = switches.charts(three, switches.foretelling(three), T)
+    assert info is not None
+    assert [chart.title for chart in info.charts] == [
+        "b · 1 runs, 0 events · always 0",
+        "c · 1 runs, 0 events · not measured",
+        "el2n · 1 runs, 0 events",
+    ]
+
+
 def test_foretelling_is_spearman_with_an_interval_over_runs() -> None:
     rng = np.random.default_rng(3)
     drop = rng.exponential(0.1, 400)
@@ -212,7 +242,8 @@ def test_a_column_that_is_missing_is_nan_and_a_figure_that_is_missing_is_said() 
 def made_charts() -> tuple[Charts, ...]:
     runs, history = noisy()
     lost = sweep(LOST)[1]
-    history = history.assign(accuracy_test=lost["accuracy_test"], shock=np.where(history["switch"], 2.0, np.nan))
+    shock = history["epoch"].where(history["switch"])
+    history = history.assign(accuracy_test=lost["accuracy_test"], shock=shock)
     told = history.assign(**{f"accuracy_class_{k}": 0.5 for k in range(3)})
     return dynamics(runs, told).charts
 
