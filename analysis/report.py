@@ -15,7 +15,7 @@ from analysis.classes import Classes, classes
 from analysis.confirmations import Confirmation
 from analysis.dynamics import EXPLORED, Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
-from analysis.frontier import collapse_grid, frontier
+from analysis.frontier import collapse_grid, frontier, sentences
 from analysis.headline import Headline, headline, notes
 from analysis.pairings import pairings
 from analysis.panels import Heatmap, heatmaps, slug, worst_class_maps
@@ -202,6 +202,7 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations}
         | {info.name: f"{info.title}. {info.caption}" for info in analysis.dynamics.charts},
         "courses": [info.name for info in analysis.dynamics.charts],
+        "collapse": sentences(analysis.collapse_grid, analysis.frontier)[:1],
         "measures": MEASURES,
         "equal": (TITLE, DEFINITION),
         "tables": _tables(analysis),
