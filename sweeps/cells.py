@@ -137,8 +137,11 @@ def labels(cells: Collection[Cell]) -> dict[str, str]:
 
 
 def label(cell: CellConfig, told: Collection[str] | None = None) -> str:
-    """A cell in a few words, with its dotted fields ``told``; ``None``: what its methods have that is no default."""
-    flat = flatten(as_dict(cell, defaults=True))
+    """A cell in a few words, with its dotted fields ``told``; ``None``: what its methods have that is no default.
+
+    What a cell leaves open (null) is left out: it says what is given.
+    """
+    flat = {field: value for field, value in flatten(as_dict(cell, defaults=True)).items() if value is not None}
     if told is None:
         told = [field for field in flatten(as_dict(cell)) if field.partition(".")[0] in _METHODS]
     parts = [f"p {cell.prune_rate:g}", f"α {cell.coreset_ratio:g}"]

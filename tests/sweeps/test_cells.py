@@ -160,6 +160,20 @@ def test_a_label_tells_any_other_field_that_varies() -> None:
     assert list(labels(expand(spec_of(cells)).cells).values()) == ["p 0 α 1 lr 0.05 seed 0", "p 0 α 1 lr 0.1 seed 0"]
 
 
+def test_a_label_leaves_out_what_a_cell_leaves_open() -> None:
+    """A prune-only cell without a warm-up, whose pruner starts by it, beside cells that give one; a method's field."""
+    cells = [CellConfig(pruner=gmp(), prune_rate=0.5, warmup_epochs=given) for given in (None, 3)]
+    assert list(labels(expand(spec_of(cells, baselines=False)).cells).values()) == [
+        "p 0.5 α 1 gmp seed 0",
+        "p 0.5 α 1 gmp warmup_epochs 3 seed 0",
+    ]
+    starts = [CellConfig(pruner=gmp(start=start), prune_rate=0.5) for start in (None, 0.25)]
+    assert list(labels(expand(spec_of(starts, baselines=False)).cells).values()) == [
+        "p 0.5 α 1 gmp seed 0",
+        "p 0.5 α 1 gmp (start 0.25) seed 0",
+    ]
+
+
 def test_a_label_without_a_sweep_tells_what_methods_have_that_is_no_default() -> None:
     cell = CellConfig(prune_rate=0.5, coreset_ratio=0.1, pruner=rigl(), selector=el2n(balanced=True), lr=0.3, seed=4)
     assert label(cell) == "p 0.5 α 0.1 rigl el2n (balanced True) seed 4"
