@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from analysis.counterfactual import FEWEST
 from analysis.runs import TableError
 from core.data.source import DataError
 from orchestration import budget as budgets
@@ -140,21 +141,25 @@ def confirm(
         bool, typer.Option("--all", help="Every suspected double loss of collapse_events.json, the deepest first.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="With --all: at most so many.")] = None,
-    seeds: Annotated[int, typer.Option(min=3, help="Data orders of each arm.")] = 6,
+    orders: Annotated[
+        int,
+        typer.Option("--data-orders", "--seeds", min=FEWEST, help=f"Of each arm; a verdict takes {FEWEST} at least."),
+    ] = 6,
     workers: Annotated[int, typer.Option(min=1, help="Processes that run arms at once.")] = 1,
     store: Place = None,
 ) -> None:
     """Say whether a collapse is a double loss, by experiment.
 
     From the checkpoint before the switch, four arms are trained: neither removal of the switch, the weights' only, the
-    samples' only, both; each with the same data orders. Window: the R epochs from the switch; nothing more is removed
-    up to the horizon, R epochs later. The verdict compares the accuracies there (95 % intervals): confirmed, amplified,
-    refuted (samples_alone, weights_alone) or inconclusive, with the seeds that would decide.
+    samples' only, both; each with the same data orders (3 at least, or there is no verdict). Window: the R epochs from
+    the switch; nothing more is removed up to the horizon, R epochs later. The verdict compares the accuracies there
+    (95 % intervals): confirmed, amplified, refuted (samples_alone, weights_alone) or inconclusive, with the number of
+    data orders that would decide.
 
-    Arms that are done are not run again: more --seeds adds to them. Results: FOLDER/confirmations/ and figures/.
+    Arms that are done are not run again: more --data-orders add to them. Results: FOLDER/confirmations/ and figures/.
     """
     names = confirmation.chosen(tuple(events or ()), cell, epoch, everything=everything, limit=limit)
-    raise typer.Exit(commands.confirm(folder, commands.Forks(names, limit, seeds, workers), store, Console()))
+    raise typer.Exit(commands.confirm(folder, commands.Forks(names, limit, orders, workers), store, Console()))
 
 
 @app.command()

@@ -293,7 +293,7 @@ class Forks:
 
     events: Sequence[tuple[str, int]] | None
     limit: int | None = None
-    seeds: int = 6
+    orders: int = 6
     workers: int = 1
 
 
@@ -320,10 +320,10 @@ def confirm(folder: Path, forks: Forks, store: str | None, console: Console) -> 
 def _confirm(sweep: Sweep, event: confirmation.Event, forks: Forks, console: Console) -> None:
     say(console, confirmation.label(event.cell.config), f"{event.name}:")
     record: confirmation.Record = {}
-    for record, run in confirmation.confirm(sweep, event, forks.seeds, forks.workers):  # noqa: B007 (the last is used)
+    for record, run in confirmation.confirm(sweep, event, forks.orders, forks.workers):  # noqa: B007 (the last is used)
         if run is not None:
             said = f"{run['rows'][-1]['accuracy_test']:.1%} at epoch {event.fork.horizon}"
-            say(console, f"seed {run['seed']}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
+            say(console, f"data order {run['seed']}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
     found = from_record(record)
     say(console, found.verdict.numbers())
     say(console, found.verdict.reason, f"{found.verdict.title}:")
