@@ -32,7 +32,7 @@ from orchestration.tracking import Tracker
 from orchestration.views import analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
-from sweeps.plan import Plan
+from sweeps.plan import EXECUTED, Plan, executed
 from sweeps.spec import load
 
 if TYPE_CHECKING:
@@ -250,7 +250,8 @@ def _concluded(sweep: Sweep) -> tuple[list[Line], dict[str, float]]:
         share = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
         saved = [(f"{executed:.3g} FLOP executed in place of {alone:.3g}: {share}",)]
     lines, headline = analysed(sweep.folder)
-    return [*saved, *lines], headline | spent
+    told: list[Line] = [(f"{EXECUTED}: {executed(flop, alone)}",)] if flop else []
+    return [*told, *lines], headline | spent
 
 
 def _farewell(sweep: Sweep, wanted: Sequence[Cell], console: Console) -> int:

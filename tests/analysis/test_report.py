@@ -129,7 +129,8 @@ def test_a_control_of_several_facets_is_one_cell_of_the_warning(tmp_path: Path) 
     cells = {(0.0, 1.0): [0.9, 0.9], (0.5, 1.0): [0.8, 0.8]}
     joint = {(0.0, 0.1): [0.7, 0.7], (0.5, 0.1): [0.5, 0.5]}
     rows = [*grid(cells), *grid(joint), *grid(joint, selector="random"), run(0.5, 0.1, 2, 0.5)]
-    said = "5 of 6 cells (2 joint, 4 controls; runs that differ in their seed alone are one cell) have fewer than 3 seeds"
+    kinds = "2 joint, 4 controls; runs that differ in their seed alone are one cell"
+    said = f"5 of 6 cells ({kinds}) have fewer than 3 seeds"
     assert f"{said}: wide intervals, or none." in report.analyze(write(tmp_path, table(rows))).notes
 
 

@@ -132,6 +132,16 @@ def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_executed_is_told_by_the_plan_and_by_the_run_in_the_same_words(grid: Path, tmp_path: Path) -> None:
+    number = r"[\d.]+ \w?FLOP"
+    words = rf"executed, with evaluation:? ({number} of {number} \([\d.]+ times less than each cell alone\))"
+    foretold = re.search(words, " ".join(call("plan", grid, "--output", tmp_path / "out").replace("│", " ").split()))
+    told = re.search(words, call("run", grid, "--inline", "--output", tmp_path / "out"))
+    assert foretold is not None
+    assert told is not None
+    assert foretold.group(1) == told.group(1)
+
+
 def test_plan_of_the_papers_grid_names_petaflops_and_mask_updates() -> None:
     told = call("plan", ROOT / "sweeps" / "grids" / "paper-table1-r18.yaml")
     assert "PFLOP" in told
