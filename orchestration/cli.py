@@ -230,3 +230,7 @@ def main() -> None:
     except EXPECTED as error:
         sys.stderr.write(f"swast: {without_secrets(str(error))}\n")
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

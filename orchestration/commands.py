@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,6 +22,7 @@ from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import write_atomically
 from orchestration.inline import run_inline
+from orchestration.launch import ClusterError, check_address
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.provenance import provenance
@@ -28,7 +30,7 @@ from orchestration.rounds import Rounds, Run
 from orchestration.speech import Line, say
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
-from orchestration.tracking import Tracker
+from orchestration.tracking import Tracker, check_server
 from orchestration.views import analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
@@ -58,12 +60,20 @@ class Target:
             return None
         return self.tracking_uri or local_uri(sweep.folder)
 
+    def check(self) -> None:
+        """Raises ``UsageError`` or ``ClusterError`` where nobody listens at a server that is named."""
+        if not self.inline and self.tracking_uri is not None:
+            check_server(self.tracking_uri)
+        if not self.inline and self.address is not None:
+            check_address(self.address)
+
 
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
     asked = file, tuple(overrides), output, target
+    target.check()
     sweep, plan = _made_ready(_ready, *asked)
-    with held(sweep.folder):
+    with _taken_back(sweep), held(sweep.folder):
         todo = sweep.to_do()
         _write_plan(sweep, plan)
         _announce(sweep, todo, console)
@@ -203,7 +213,26 @@ def _tracking(uri: str | None, sweep: Sweep) -> Iterator[Tracker | None]:
         return
     tracker = Tracker(sweep, uri)
     tracker.start()
-    yield tracker
+    try:
+        yield tracker
+    except ClusterError:
+        tracker.abandon()
+        raise
+
+
+@contextmanager
+def _taken_back(sweep: Sweep) -> Iterator[None]:
+    """Where Ray cannot be used, the output folder goes again if it was not there before and the store is empty."""
+    new = [path for path in (sweep.folder, *sweep.folder.parents) if not path.exists()]
+    try:
+        yield
+    except ClusterError:
+        if new and not sweep.store.files.names("segments"):
+            shutil.rmtree(sweep.folder, ignore_errors=True)
+            with suppress(OSError):  # another process came to share them
+                for parent in new[1:]:
+                    parent.rmdir()
+        raise
 
 
 def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Console) -> None:
@@ -244,11 +273,7 @@ def _concluded(sweep: Sweep) -> tuple[list[Line], dict[str, float]]:
     if not write_tables(sweep)[0]:
         return [], {}
     spent = totals(sweep)
-    alone, executed = spent["alone/flops_dense"], spent["executed/flops_dense"]
-    saved: list[Line] = []
-    if executed < alone:
-        share = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
-        saved = [(f"{executed:.3g} FLOP executed in place of {alone:.3g}: {share}",)]
+    flop, alone = (sum(spent[f"{how}/flops_{of}"] for of in ("dense", "evaluation")) for how in ("executed", "alone"))
     lines, headline = analysed(sweep.folder)
     told: list[Line] = [(f"{EXECUTED}: {executed(flop, alone)}",)] if flop else []
     return [*told, *lines], headline | spent
