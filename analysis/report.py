@@ -60,6 +60,11 @@ class Analysis:
         """All heat maps, in the order of the page."""
         return (*self.pairings, *self.heatmaps, *self.classes.heatmaps)
 
+    @property
+    def collapse(self) -> str:
+        """How many joint cells collapsed, in words; empty where there is none."""
+        return next(iter(sentences(self.collapse_grid, self.frontier)), "")
+
     def numbers(self) -> dict[str, float]:
         """The headline and the counts of events as finite numbers under flat names, for a tracker."""
         return self.headline.numbers() | (events.numbers(self.dynamics.events) if self.dynamics.split else {})
@@ -202,7 +207,6 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations}
         | {info.name: f"{info.title}. {info.caption}" for info in analysis.dynamics.charts},
         "courses": [info.name for info in analysis.dynamics.charts],
-        "collapse": sentences(analysis.collapse_grid, analysis.frontier)[:1],
         "measures": MEASURES,
         "equal": (TITLE, DEFINITION),
         "tables": _tables(analysis),
