@@ -58,6 +58,12 @@ def test_the_commands_are_these() -> None:
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == COMMANDS
 
 
+@pytest.mark.parametrize("command", [*sorted(COMMANDS), "store gc"])
+def test_help_shows_no_placeholder_behind_a_flag(command: str) -> None:
+    lines = CliRunner().invoke(app, [*command.split(), "--help"]).output.splitlines()
+    assert [line for line in lines if "bool" in line.lower() and "--help" not in line] == []
+
+
 def test_run_inline_then_again_then_status_analyze_and_diff(grid: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = call("run", grid, "--inline", "--output", output)
