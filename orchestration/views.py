@@ -286,7 +286,8 @@ def diff(a: str, b: str, output: Path, console: Console) -> None:
 
 
 def _written(value: object) -> str:
-    return "" if value is None else str(value)
+    """As a grid file has it; empty for a field that does nothing there."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _cell(name: str, output: Path) -> CellConfig:

@@ -129,6 +129,18 @@ def test_difference() -> None:
     assert difference(a, replace(a, selector=el2n())) == {}
 
 
+def test_a_difference_tells_what_is_left_open_from_what_does_nothing() -> None:
+    dense = CellConfig()
+    open_, given = (CellConfig(prune_rate=0.5, pruner=rigl(), fc_prune_rate=rate) for rate in (None, 0.9))
+    assert difference(open_, given) == {"fc_prune_rate": ("null", 0.9)}
+    changed = difference(dense, open_)
+    assert changed["fc_prune_rate"] == (None, "null")
+    assert changed["scope"] == (None, "all")
+    assert changed["pruner.name"] == ("none", "rigl")
+    coreset = CellConfig(coreset_ratio=0.1, selector=el2n())
+    assert difference(dense, coreset)["select_every"] == (None, 20)
+
+
 def test_the_baselines_of_a_large_grid_are_added_once_per_seed() -> None:
     spec = load(GRIDS / "quickstart.yaml", [f"axes.seed={list(range(125))}"])
     assert len(expand(spec).cells) == 125 * 65
