@@ -178,11 +178,12 @@ def _counted(collapse: pd.DataFrame) -> str:
     said, most = f"{collapsed} of {len(collapse)} joint cells collapsed", int(collapse["n"].max())
     if most == 0:
         return f"{said}: no seed has all controls of its cell, so none can be judged"
-    if most == 1:
-        return f"{said}, each judged by one seed: only more seeds can establish that ({ESTABLISHING} of {ESTABLISHING})"
-    said += " in more than half of their seeds"
+    said += ", each judged by one seed" if most == 1 else " in more than half of their seeds"
+    if collapsed == 0:
+        return said
     if most < ESTABLISHING:
-        return f"{said}: {most} seeds cannot establish that ({ESTABLISHING} of {ESTABLISHING} could)"
+        few = "one seed" if most == 1 else f"{most} seeds"
+        return f"{said}: {few} cannot establish that ({ESTABLISHING} of {ESTABLISHING} could)"
     return f"{said}, {established} of them established (95 % Wilson interval above one half)"
 
 

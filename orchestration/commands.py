@@ -20,7 +20,7 @@ from orchestration.apart import apart
 from orchestration.branches import branched
 from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
-from orchestration.files import write_atomically
+from orchestration.files import StoreError, write_atomically
 from orchestration.inline import run_inline
 from orchestration.launch import ClusterError, check_address
 from orchestration.observer import Observer, Observers
@@ -215,19 +215,19 @@ def _tracking(uri: str | None, sweep: Sweep) -> Iterator[Tracker | None]:
     tracker.start()
     try:
         yield tracker
-    except ClusterError:
+    except (ClusterError, StoreError):
         tracker.abandon()
         raise
 
 
 @contextmanager
 def _taken_back(sweep: Sweep) -> Iterator[None]:
-    """Where Ray cannot be used, the output folder goes again if it was not there before and the store is empty."""
+    """Where Ray or the store cannot be used, the output folder goes again if it is new and nothing was trained."""
     new = [path for path in (sweep.folder, *sweep.folder.parents) if not path.exists()]
     try:
         yield
-    except ClusterError:
-        if new and not sweep.store.files.names("segments"):
+    except (ClusterError, StoreError):
+        if new and _untouched(sweep):
             shutil.rmtree(sweep.folder, ignore_errors=True)
             with suppress(OSError):  # another process came to share them
                 for parent in new[1:]:
@@ -240,6 +240,12 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
     if lacking or tracker.error:
         why = tracker.error or "it is slow to answer"
         say(console, f"MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.", "warning")
+
+
+def _untouched(sweep: Sweep) -> bool:
+    with suppress(StoreError):  # who knows, then
+        return not sweep.store.files.names("segments")
+    return False
 
 
 def _write_plan(sweep: Sweep, plan: Plan) -> None:

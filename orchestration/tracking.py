@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,6 +24,8 @@ from orchestration.sweep import Sweep
 
 RETRY_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443}
+SCHEMES = (*PORTS, "", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+"""What MLflow knows without a plug-in of its own; a database's may name its driver (``mysql+pymysql``)."""
 ABANDON_SECONDS = 10.0
 """What a call to MLflow that is under way may still take when the sweep could not begin."""
 
@@ -30,13 +33,19 @@ log = logging.getLogger(__name__)
 
 
 def check_server(uri: str) -> None:
-    """Raises ``UsageError`` where nobody listens at an http(s) address. One behind a proxy is left to MLflow."""
+    """Raises ``UsageError`` for what is no address, and where nobody listens at an http(s) one.
+
+    One behind a proxy is left to MLflow.
+    """
     told = without_secrets(uri)
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
     except ValueError as error:
         raise UsageError(f"--tracking-uri {told} is no address ({error})") from error
+    if parts.scheme.partition("+")[0] not in (*SCHEMES, *entry_points(group="mlflow.tracking_store").names):
+        ways = "http://HOST:PORT, a database such as sqlite:////FOLDER/mlflow.db, or none"
+        raise UsageError(f"--tracking-uri {told} is no address that MLflow knows; write {ways}")
     if parts.scheme not in PORTS or _proxied(parts.scheme, host):
         return
     reason = refusal(host, port)

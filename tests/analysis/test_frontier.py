@@ -192,11 +192,13 @@ def in_words(rows: list[dict[str, object]]) -> tuple[str, ...]:
 def test_words_say_what_few_seeds_can_tell() -> None:
     """The interval of k of k lies above one half from four on; a single seed has no majority."""
     assert in_words(collapsing(1, {0.9: 0.15}))[0] == (
-        "2 of 16 joint cells collapsed, each judged by one seed: only more seeds can establish that (4 of 4)"
+        "2 of 16 joint cells collapsed, each judged by one seed: one seed cannot establish that (4 of 4 could)"
     )
     assert in_words(collapsing(3, {0.9: 0.15}))[0] == (
         "2 of 16 joint cells collapsed in more than half of their seeds: 3 seeds cannot establish that (4 of 4 could)"
     )
+    assert in_words(collapsing(1, {})) == ("0 of 16 joint cells collapsed, each judged by one seed",)
+    assert in_words(collapsing(5, {})) == ("0 of 16 joint cells collapsed in more than half of their seeds",)
     assert wilson(np.array([4, 3]), np.array([4, 3]))[0].round(3).tolist() == [0.51, 0.439]
     assert in_words(grid({(0.0, 1.0): [0.9]})) == ()
 

@@ -145,7 +145,7 @@ def test_the_page_says_what_collapsed(tmp_path: Path) -> None:
     cells = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.9], (0.0, 0.1): [0.9], (0.5, 0.1): [0.3]}
     report.write(report.analyze(write(tmp_path, table(grid(cells)))))
     page = (tmp_path / "report.html").read_text()
-    assert "<strong>Collapse:</strong> 1 of 1 joint cells collapsed, each judged by one seed: only more" in page
+    assert "<strong>Collapse:</strong> 1 of 1 joint cells collapsed, each judged by one seed: one seed cannot" in page
     assert "Outlined, with 1/1 in the corner: its one seed has collapsed." in page
     assert "more than half" not in page.partition('id="method"')[0]
 
