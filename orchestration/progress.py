@@ -54,7 +54,9 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        if error is None or self.running or self.done or self.failures:  # else nothing began, and the error says why
+        began = bool(self.running or self.done or self.failures)
+        self.running = {}
+        if began or error is None:  # else the error says why
             say(self._console, self.line())
 
     def started(self, cell_id: str) -> None:
