@@ -21,7 +21,7 @@ from orchestration.branches import branched
 from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import StoreError, write_atomically
-from orchestration.inline import run_inline
+from orchestration.inline import check_devices, run_inline
 from orchestration.launch import ClusterError, check_address
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
@@ -113,6 +113,8 @@ def _ready_with_branches(file: Path, overrides: Sequence[str], output: Path, tar
 
 def _planned(sweep: Sweep, target: Target) -> tuple[Sweep, Plan]:
     plan = planned(sweep)
+    if target.inline:
+        check_devices(sweep, plan.to_do)
     return (sweep if target.inline else sweep.packed()), plan
 
 
@@ -307,9 +309,8 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
             f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run"
         )
     spec = replace(spec, name=f"{spec.name}-{cells[0].cell_id}")  # the tables of a sweep of that name stay as they are
-    with held(output / spec.name):
-        sweep = prepare(spec, output)
-        plan = planned(sweep)
+    sweep, plan = _planned(prepare(spec, output), Target(inline=True))
+    with held(sweep.folder):
         _write_plan(sweep, plan)
         if not sweep.to_do():
             say(console, f"cell {sweep.cells.cells[0].cell_id} is finished already")

@@ -185,6 +185,18 @@ def test_train_of_a_grid_says_what_to_do(
     assert "has 12 cells; swast train takes one" in told
 
 
+@pytest.mark.parametrize("command", [("run", "--inline"), ("train",)])
+def test_a_gpu_that_is_not_there_is_one_sentence_and_starts_nothing(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    path = tmp_path / "one.yaml"
+    path.write_text("cell: {data: {name: synthetic, samples: 64}, epochs: 2}\nresources: {gpus: 0.5}")
+    told = refused(capsys, monkeypatch, *command, path, "--output", tmp_path / "out")
+    assert "a cell needs 0.5 GPU and torch finds none here; set resources.gpus to 0" in told
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [

@@ -139,7 +139,7 @@ def test_the_counts_are_not_told_of_what_did_not_begin(tmp_path: Path) -> None:
     assert console.export_text() == ""
     with pytest.raises(ClusterError):
         fail(next(iter(cells)))
-    assert "0 of 12 cells done, 1 running" in console.export_text()
+    assert "0 of 12 cells done, 0 running" in console.export_text()
 
 
 def test_what_mlflow_wraps_is_told_as_the_network_said_it(dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
