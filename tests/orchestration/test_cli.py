@@ -322,6 +322,7 @@ def test_a_budget_ends_a_run_and_says_how_to_go_on(grid: Path, tmp_path: Path) -
     told = call("run", grid, "--inline", "--output", tmp_path, "--budget", "0.1s")
     assert "The budget is used up" in told
     assert "nothing is lost. To go on: swast" in told
+    assert re.search(r"cells done, 0 failed, \d+ to do", call("status", tmp_path / "tiny"))
     assert "12 of 12 cells done" in call("run", grid, "--inline", "--output", tmp_path)
 
 
