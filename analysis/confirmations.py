@@ -46,7 +46,7 @@ class Confirmation:
 
 
 def arms_of(record: Mapping[str, Any]) -> pd.DataFrame:
-    """The record's runs as one frame: arm, seed, and the columns of their rows."""
+    """The record's runs as one frame: arm, seed (of the data order), and the columns of their rows."""
     rows = [{"arm": run["arm"], "seed": run["seed"], **row} for run in record["runs"] for row in run["rows"]]
     return pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "epoch", "accuracy_test"])
 
@@ -73,7 +73,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
 
 
 def read(folder: Path) -> tuple[tuple[Confirmation, ...], tuple[str, ...]]:
-    """The confirmations below a sweep's folder that have a seed with all arms, and a note for each unreadable file."""
+    """The confirmations of a sweep's folder that have a data order with all arms; a note for each unreadable file."""
     found, notes = [], []
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
@@ -93,7 +93,8 @@ def table(found: Iterable[Confirmation]) -> pd.DataFrame:
 
 def _row(one: Confirmation) -> dict[str, Any]:
     verdict = one.verdict
-    row: dict[str, Any] = {"event": one.event, "verdict": verdict.title, "n": verdict.n, "seeds_needed": verdict.needed}
+    row: dict[str, Any] = {"event": one.event, "verdict": verdict.title, "n": verdict.n}
+    row["orders_needed"] = verdict.needed
     for name, estimate in {**verdict.gaps, "interaction": verdict.interaction}.items():
         row |= {name: estimate.mean, f"{name}_lo": estimate.lo, f"{name}_hi": estimate.hi}
     return row | {"cell": one.label, "reason": verdict.reason}

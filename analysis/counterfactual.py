@@ -1,13 +1,13 @@
 """Was a loss a double loss? Four arms forked from one checkpoint, judged by their gaps.
 
 The arms allow neither removal at a switch, the weights', the samples', or both. gap(arm) is the accuracy of ``neither``
-minus the arm's at the horizon, paired by seed; interaction = gap(both) - gap(weights) - gap(samples). By 95 %
+minus the arm's at the horizon, paired by data order; interaction = gap(both) - gap(weights) - gap(samples). By 95 %
 t-intervals:
 
     confirmed   ``both`` stays down, each single arm recovers, the interaction is above 0
     amplified   ``both`` and a single arm stay down, the interaction is above 0
     refuted     ``both`` and a single arm stay down, that arm explains the gap, the interaction is not above 0
-    inconclusive   otherwise, with the number of seeds that would decide
+    inconclusive   otherwise, with the number of data orders that would decide
 
 Our reading: an arm stays down when its gap's interval lies above the margin (the 3 points that make an event) and has
 recovered when it lies below. A single arm explains the gap when its own is above half of that of ``both``, so that a
@@ -30,17 +30,17 @@ ARMS = ("neither", "weights", "samples", "both")
 SINGLES = ("weights", "samples")
 MARGIN = 0.03
 FEWEST = 3
-"""Seeds below which there is no verdict."""
+"""Data orders below which there is no verdict."""
 POWER = 0.8
 MOST = 1_000
-"""Seeds up to which the number that would decide is told."""
+"""Data orders up to which the number that would decide is told."""
 
 Status = Literal["confirmed", "amplified", "refuted", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n seeds with its 95 % interval; a fraction. No interval (NaN) at n = 1."""
+    """A mean over n data orders with its 95 % interval; a fraction. No interval (NaN) at n = 1."""
 
     n: int
     mean: float
@@ -58,8 +58,9 @@ class Estimate:
 class Verdict:
     """What the arms say. ``cause`` of a refutation: ``samples_alone`` or ``weights_alone``, else empty.
 
-    ``gaps`` of weights, samples and both. ``needed``: the seeds that would decide an inconclusive case with a power of
-    80 %, were mean and standard deviation as observed; ``None`` when no number up to 1 000 would, or nothing is open.
+    ``gaps`` of weights, samples and both. ``needed``: the data orders that would decide an inconclusive case with a
+    power of 80 %, were mean and standard deviation as observed; ``None`` when no number up to 1 000 would, or nothing
+    is open.
     """
 
     status: Status
@@ -99,14 +100,14 @@ class _Claim:
 
     @property
     def needed(self) -> int | None:
-        return seeds_needed(self.about.mean - self.bound, self.about.sd)
+        return orders_needed(self.about.mean - self.bound, self.about.sd)
 
 
 def gaps(arms: pd.DataFrame, metric: str = "accuracy_test") -> pd.DataFrame:
-    """Per seed the gaps of weights, samples and both at the horizon, and their interaction.
+    """Per data order (the column seed) the gaps of weights, samples and both at the horizon, and their interaction.
 
-    ``arms`` has the columns arm, seed, epoch and ``metric``, a fraction; the horizon is its last epoch. Only seeds that
-    have all four arms there count.
+    ``arms`` has the columns arm, seed, epoch and ``metric``, a fraction; the horizon is its last epoch. Only data
+    orders that have all four arms there count.
     """
     last = arms[arms["epoch"] == arms["epoch"].max()]
     table = last.pivot(index="seed", columns="arm", values=metric).reindex(columns=list(ARMS)).dropna()
@@ -115,7 +116,7 @@ def gaps(arms: pd.DataFrame, metric: str = "accuracy_test") -> pd.DataFrame:
 
 
 def trajectories(arms: pd.DataFrame, metric: str = "accuracy_test") -> pd.DataFrame:
-    """Columns arm, epoch, n, mean, lo, hi: the mean over seeds with its 95 % t-interval."""
+    """Columns arm, epoch, n, mean, lo, hi: the mean over data orders with its 95 % t-interval."""
     table = arms.pivot(index=["arm", "epoch"], columns="seed", values=metric)
     found = intervals(table.to_numpy(dtype=np.float64))
     columns = {name: getattr(found, name) for name in ("n", "mean", "lo", "hi")}
@@ -123,10 +124,10 @@ def trajectories(arms: pd.DataFrame, metric: str = "accuracy_test") -> pd.DataFr
 
 
 def intervals(values_CS: Floats) -> Summary:
-    """Mean and 95 % t-interval of each row of contrasts (rows, seeds).
+    """Mean and 95 % t-interval of each row of contrasts (rows, data orders).
 
-    Our reading: where all of several seeds agree, the interval is that point. Here this says that two arms are the same
-    bits, or both at the floor; a contrast of whole runs would claim too much by it.
+    Our reading: where all of several data orders agree, the interval is that point. Here this says that two arms are
+    the same bits, or both at the floor; a contrast of whole runs would claim too much by it.
     """
     found = summarise(values_CS)
     agree = (found.n > 1) & ~np.isfinite(found.lo)
@@ -158,8 +159,8 @@ def verdict(found: pd.DataFrame, margin: float = MARGIN) -> Verdict:
     )
 
 
-def seeds_needed(distance: float, sd: float) -> int | None:
-    """The least number of seeds at which the 95 % interval of such a mean clears its bound with a power of 80 %.
+def orders_needed(distance: float, sd: float) -> int | None:
+    """The least number of data orders at which the 95 % interval of such a mean clears its bound with a power of 80 %.
 
     ``distance`` from mean to bound and ``sd`` as observed; ``None`` when it takes more than 1 000. By the noncentral t
     distribution, one side of the interval.
@@ -189,7 +190,7 @@ def _options(by_name: Mapping[str, Estimate], margin: float) -> Iterator[_Option
 
 
 def _leaning(options: list[_Option]) -> Iterator[tuple[str, int]]:
-    """The verdicts that the means point to, each with the seeds that would settle its open claims."""
+    """The verdicts that the means point to, each with the data orders that would settle its open claims."""
     for status, cause, claims in options:
         if all(claim.leans for claim in claims):
             needed = [claim.needed for claim in claims if not claim.holds]
@@ -212,13 +213,13 @@ _REASONS = {
 
 def _open(by_name: Mapping[str, Estimate], options: list[_Option], needed: int | None, margin: float) -> str:
     if not options:
-        return f"fewer than {FEWEST} seeds have all four arms"
+        return f"fewer than {FEWEST} data orders have all four arms"
     if by_name["both"].mean <= margin:
         lasting = f"both removals together cost {100 * by_name['both'].mean:.1f} points at the horizon"
         return f"the loss does not last in these runs: {lasting}, no more than the margin of {100 * margin:g}"
     towards = [name for name, n in _leaning(options) if n == needed]
     if towards:
-        return f"leans to {towards[0]}; {needed} seeds would decide"
+        return f"leans to {towards[0]}; {needed} data orders would decide"
     if any(all(claim.leans for claim in claims) for _, _, claims in options):
-        return f"more than {MOST} seeds would be needed to decide"
+        return f"more than {MOST} data orders would be needed to decide"
     return "the two losses add up: neither explains the gap alone, and no interaction is shown"

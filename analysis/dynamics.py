@@ -58,14 +58,16 @@ def dynamics(
     events = with_verdicts(collapse.events_of(c, settings), confirmed)
     found = taken.switches(c, events, settings)
     told = taken.foretelling(found)
+    of_switches = taken.charts(found, told, c.epochs)
     made = (
         episodes.trajectories(c, episodes.gravest(events), settings) if events else None,
         episodes.classes(c, history, events, settings) if events else None,
         branches.charts(pd.DataFrame() if branched is None else branched, history),
-        taken.charts(found, told, c.epochs),
+        of_switches,
         noise.charts(c, history),
     )
-    notes = (*collapse.notes(history, runs), *_seldom(c), *_absent(history))
+    flat = (taken.unvarying(found, name) for name in taken.WORDS if of_switches is None)  # else the caption says it
+    notes = (*collapse.notes(history, runs), *_seldom(c), *_absent(history), *filter(None, flat))
     explored = episodes.trajectories(c, events[:EXPLORED], settings) if events else None
     charts = tuple(one for one in made if one is not None)
     return Dynamics(SPLITS[c.split], events, notes, found, told, charts, explored, bool(c.followed.any()))

@@ -19,6 +19,8 @@ from analysis.synergy import FEW_SEEDS, Terms, bliss, joint_cells
 BLISS_BELOW = -0.1
 SINGLES_BELOW = 0.05
 RESAMPLES = 200
+ESTABLISHING = 4
+"""The fewest seeds whose Wilson interval can lie above one half: that of four collapsed of four."""
 CELL_COLUMNS = ["prune_rate", "coreset_ratio", "k", "n", "share", "lo", "hi", "collapsed", "established", "note"]
 FRONTIER_COLUMNS = ["prune_rate", "alpha_star", "lo", "hi", "n", "runs", "runs_collapsed", "note"]
 
@@ -156,19 +158,33 @@ def _note(seeds: int, k: int, n: int) -> str:
 
 def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]:
     """``collapse_grid`` and ``frontier`` in words: a line for all joint cells, one for each facet that collapses."""
-    collapsed, established = (int(collapse[name].sum()) for name in ("collapsed", "established"))
-    said = [
-        f"{collapsed} of {len(collapse)} joint cells collapsed in more than half of their seeds, {established} of them "
-        "established (95 % Wilson interval above one half)"
-    ]
+    said = [_counted(collapse)] if len(collapse) else []
     facets = [str(name) for name in frontier.columns[: frontier.columns.get_loc("prune_rate")]]
     for _, rows in frontier[frontier["runs_collapsed"] > 0].groupby(facets, dropna=False, sort=False):
         first = rows.iloc[0]
+        where = f"{first['pruner']} x {first['selector']}, preservation {first['preservation']}"
+        if rows["alpha_star"].isna().all():
+            said.append(f"frontier of {where}: unknown, {first['note']}")
+            continue
         numbers = rows[["prune_rate", "alpha_star", "lo", "hi"]].to_numpy(dtype=np.float64)
         places = (_place(*map(float, row)) for row in numbers)
-        where = f"{first['pruner']} x {first['selector']}, preservation {first['preservation']}"
         said.append(f"frontier of {where}: alpha* {', '.join(places)} (n = {first['n']})")
     return tuple(said)
+
+
+def _counted(collapse: pd.DataFrame) -> str:
+    """How many joint cells collapsed, and what their number of seeds can say of that."""
+    collapsed, established = (int(collapse[name].sum()) for name in ("collapsed", "established"))
+    said, most = f"{collapsed} of {len(collapse)} joint cells collapsed", int(collapse["n"].max())
+    if most == 0:
+        return f"{said}: no seed has all controls of its cell, so none can be judged"
+    said += ", each judged by one seed" if most == 1 else " in more than half of their seeds"
+    if collapsed == 0:
+        return said
+    if most < ESTABLISHING:
+        few = "one seed" if most == 1 else f"{most} seeds"
+        return f"{said}: {few} cannot establish that ({ESTABLISHING} of {ESTABLISHING} could)"
+    return f"{said}, {established} of them established (95 % Wilson interval above one half)"
 
 
 def _place(rate: float, alpha: float, lo: float, hi: float) -> str:

@@ -34,8 +34,8 @@ class Extreme:
             verdict = f"{'significant' if self.significant else 'not significant'}, q = {self.q:.2g}"
         return (
             f"{_signed(self.value)} {MEASURES[self.measure].unit} ({interval}, n = {self.n}, {verdict}) "
-            f"at {self.where}. It is the extreme of {self.among} cells, hence exaggerated."
-        )
+            f"at {self.where}."
+        ) + f" It is the extreme of {self.among} cells, hence exaggerated." * (self.among > 1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def notes(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame, has_
     """Warnings in words, gravest first."""
     found = [
         *_about_runs(runs),
+        *_few_seeds(runs),
         *_about_cells(surface, synergy),
         *absent_columns(runs),
     ]
@@ -129,14 +130,21 @@ def _about_runs(runs: pd.DataFrame) -> list[str]:
     return found
 
 
+def _few_seeds(runs: pd.DataFrame) -> list[str]:
+    """A cell is what its seeds have in common; one that serves several facets as a control counts once."""
+    cells = arrange(runs).cells.query("status == 'finished'")
+    alike = cells.groupby(CELL)
+    seeds = pd.DataFrame({"seeds": alike["seed"].nunique(), "runs": alike["cell_id"].agg(lambda ids: " ".join(ids))})
+    once = seeds.reset_index().drop_duplicates("runs")
+    few, joint = int((once["seeds"] < FEW_SEEDS).sum()), int((once["role"] == "joint").sum())
+    if not few:
+        return []
+    kinds = f"{joint} joint, {len(once) - joint} controls; runs that differ in their seed alone are one cell"
+    return [f"{few} of {len(once)} cells ({kinds}) have fewer than {FEW_SEEDS} seeds: wide intervals, or none."]
+
+
 def _about_cells(surface: pd.DataFrame, synergy: pd.DataFrame) -> list[str]:
     found = []
-    few = surface[(surface["n"] > 0) & (surface["n"] < FEW_SEEDS)]
-    if len(few):
-        found.append(
-            f"{len(few)} of {int((surface['n'] > 0).sum())} grid points rest on fewer than "
-            f"{FEW_SEEDS} seeds: their intervals are wide or absent."
-        )
     empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
     if empty.any():
         found.append(f"Grid points without a run: {int(empty.sum())}, crossed in the figures.")

@@ -329,12 +329,14 @@ def measure_words(measure: Measure, cells: pd.DataFrame, panels: tuple[Panel, ..
 
 def _collapse(panels: tuple[Panel, ...]) -> str:
     """What the outlines, the fractions in the corners and the line say."""
-    said = ""
-    if any(p.fallen.any() for p in panels):
-        said = "In the corner: collapsed of n seeds; outlined where they are more than half. "
-    if any(p.frontier is not None for p in panels):
-        said += "Line: frontier, the coreset ratio at which half of the seeds would collapse, with its 95 % interval. "
-    return said
+    fallen, line = any(p.fallen.any() for p in panels), any(p.frontier is not None for p in panels)
+    if max(int(p.judged.max(initial=0)) for p in panels) <= 1:
+        said = "Outlined, with 1/1 in the corner: its one seed has collapsed. " * fallen
+        return said + "Line: frontier between what collapsed and what did not, without an interval. " * line
+    said = "In the corner: collapsed of n seeds; outlined where they are more than half. " * fallen
+    return said + (
+        "Line: frontier, the coreset ratio at which half of the seeds would collapse, with its 95 % interval. " * line
+    )
 
 
 def _tests(measure: Measure, cells: pd.DataFrame, hatched: str) -> str:

@@ -15,7 +15,7 @@ from analysis.classes import Classes, classes
 from analysis.confirmations import Confirmation
 from analysis.dynamics import EXPLORED, Dynamics, dynamics
 from analysis.equal_flops import DEFINITION, TITLE, equal_flops
-from analysis.frontier import collapse_grid, frontier
+from analysis.frontier import collapse_grid, frontier, sentences
 from analysis.headline import Headline, headline, notes
 from analysis.pairings import pairings
 from analysis.panels import Heatmap, heatmaps, slug, worst_class_maps
@@ -59,6 +59,11 @@ class Analysis:
     def maps(self) -> tuple[Heatmap, ...]:
         """All heat maps, in the order of the page."""
         return (*self.pairings, *self.heatmaps, *self.classes.heatmaps)
+
+    @property
+    def collapse(self) -> str:
+        """How many joint cells collapsed, in words; empty where there is none."""
+        return next(iter(sentences(self.collapse_grid, self.frontier)), "")
 
     def numbers(self) -> dict[str, float]:
         """The headline and the counts of events as finite numbers under flat names, for a tracker."""

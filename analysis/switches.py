@@ -90,8 +90,12 @@ def _correlation(sums: Floats) -> Floats:
 
 
 def charts(found: pd.DataFrame, told: pd.DataFrame, epochs: int) -> Charts | None:
-    """Each measure over the epochs of the switches, a column per selector; ``None`` where nothing was measured."""
-    names = [name for name in MEASURED if name in found and found[name].notna().any()]
+    """Each measure over the epochs of the switches, a column per selector; ``None`` where nothing was measured.
+
+    A measure that never varies has no chart: the caption names it.
+    """
+    measured = [name for name in MEASURED if name in found and found[name].notna().any()]
+    names = [name for name in measured if not _same(found[name])]
     if not names:
         return None
     selectors = sorted(found["selector"].unique(), key=by_numbers)
@@ -101,7 +105,22 @@ def charts(found: pd.DataFrame, told: pd.DataFrame, epochs: int) -> Charts | Non
         for selector in selectors[:COLUMNS]
     )
     title, columns = "What a switch takes, and whether a collapse follows", len(selectors[:COLUMNS])
-    return Charts("switches", title, _caption(told, selectors), columns, made, shared=True)
+    same = "".join(f" {unvarying(found, name)}" for name in measured if name not in names)
+    return Charts("switches", title, _caption(told, selectors) + same, columns, made, shared=True)
+
+
+def unvarying(found: pd.DataFrame, name: str) -> str:
+    """What a reader is told of a measure that is the same at all of several switches; nothing of any other."""
+    if name not in found or not _same(found[name]):
+        return ""
+    words, value = WORDS[name][0], found[name].dropna().iloc[0]
+    return f"{words[:1].upper()}{words[1:]} is {value:.3g} at every switch: it has no chart."
+
+
+def _same(values: pd.Series) -> bool:
+    """Whether several numbers are one, but for rounding."""
+    known = values.dropna().round(9)
+    return len(known) > 1 and known.nunique() == 1
 
 
 def _chart(rows: pd.DataFrame, selector: str, name: str, epochs: int) -> Chart:
@@ -114,8 +133,15 @@ def _chart(rows: pd.DataFrame, selector: str, name: str, epochs: int) -> Chart:
         _marks("a lasting loss", lasting, name),
     )
     lines: tuple[Line, ...] = () if line is None else (line,)
-    title = f"{selector} · {rows['cell_id'].nunique()} runs, {len(event)} events"
+    title = f"{selector} · {rows['cell_id'].nunique()} runs, {len(event)} events{_nothing_to_see(rows[name])}"
     return Chart(title, words, lines, tuple(m for m in marks if len(m.epoch)), log=log)
+
+
+def _nothing_to_see(values: pd.Series) -> str:
+    """Why a chart looks empty."""
+    if values.isna().all():
+        return " · not measured"
+    return f" · always {values.dropna().iloc[0]:.3g}" if _same(values) else ""
 
 
 def _marks(name: str, rows: pd.DataFrame, column: str) -> Marks:

@@ -1,4 +1,4 @@
-"""Run the arms of a counterfactual: from one state, four ways, with the data orders of n seeds."""
+"""Run the arms of a counterfactual: from one state, four ways, with n data orders each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT = ("epoch", "accuracy_test", "accuracy_val", "accuracy_worst_class", "accur
 COUNTED = ("coreset_size", "samples_removed", "weights_removed", "weights_grown")
 
 Run: TypeAlias = dict[str, Any]
-"""arm, seed, diverged, and rows: one per epoch from the switch to the horizon."""
+"""arm, seed (of its data order), diverged, and rows: one per epoch from the switch to the horizon."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _newest_state(chain: Chain, store: Store, epoch: int) -> bytes | None:
 
 
 def runs(work: Work, todo: Sequence[tuple[str, int]], workers: int) -> Iterator[Run]:
-    """The runs of arms and seeds, as they end: one after another here, or in ``workers`` processes."""
+    """The runs of arms and data orders, as they end: one after another here, or in ``workers`` processes."""
     if workers == 1:
         yield from (arm_run(work, *one) for one in todo)
         return

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from analysis.counterfactual import FEWEST
 from analysis.runs import TableError
 from core.data.source import DataError
 from orchestration import budget as budgets
@@ -26,6 +27,7 @@ app = typer.Typer(
     name="swast",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     pretty_exceptions_enable=False,
 )
 keep = typer.Typer(help="Look after the checkpoints of sweeps.", no_args_is_help=True)
@@ -51,7 +53,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def swast(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Sweep weight pruning x coreset selection, and see where the two help or break each other."""
@@ -63,12 +65,16 @@ def run(
     set_: Set = None,
     output: Output = Path("outputs"),
     address: Annotated[str | None, typer.Option(help="Ray cluster to run on; a local Ray by default.")] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray and MLflow.")] = False,
+    inline: Annotated[
+        bool, typer.Option("--inline", metavar="", help="In this process, without Ray and MLflow.")
+    ] = False,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow server or database; 'none' for none; by default beside the output.")
     ] = None,
     store: Place = None,
-    sharing: Annotated[bool, typer.Option("--sharing/--no-sharing", help="Train epochs that cells share once.")] = True,
+    sharing: Annotated[
+        bool, typer.Option("--sharing/--no-sharing", metavar="", help="Train epochs that cells share once.")
+    ] = True,
     budget: Annotated[
         list[str] | None, typer.Option(help="Stop cleanly after e.g. 2h or 3PFLOP; may be given for each.")
     ] = None,
@@ -87,7 +93,7 @@ def submit(
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server, as the cluster reaches it.")] = None,
     store: Place = None,
     budget: Annotated[list[str] | None, typer.Option(help="As in swast run.")] = None,
-    follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
+    follow: Annotated[bool, typer.Option(metavar="", help="Print the job's log until it ends.")] = True,
 ) -> None:
     """Hand a grid to a Ray cluster as a job; this machine may go."""
     given = submission.options(tuple(set_ or ()), output, tracking_uri, store, tuple(budget or ()))
@@ -137,24 +143,31 @@ def confirm(
     cell: Annotated[str | None, typer.Option(help="cell_id of a joint cell, in place of EVENT.")] = None,
     epoch: Annotated[int | None, typer.Option(help="Its switch: the epoch that begins with a new coreset.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every suspected double loss of collapse_events.json, the deepest first.")
+        bool,
+        typer.Option(
+            "--all", metavar="", help="Every suspected double loss of collapse_events.json, the deepest first."
+        ),
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="With --all: at most so many.")] = None,
-    seeds: Annotated[int, typer.Option(min=3, help="Data orders of each arm.")] = 6,
+    orders: Annotated[
+        int,
+        typer.Option("--data-orders", "--seeds", min=FEWEST, help=f"Of each arm; a verdict takes {FEWEST} at least."),
+    ] = 6,
     workers: Annotated[int, typer.Option(min=1, help="Processes that run arms at once.")] = 1,
     store: Place = None,
 ) -> None:
     """Say whether a collapse is a double loss, by experiment.
 
     From the checkpoint before the switch, four arms are trained: neither removal of the switch, the weights' only, the
-    samples' only, both; each with the same data orders. Window: the R epochs from the switch; nothing more is removed
-    up to the horizon, R epochs later. The verdict compares the accuracies there (95 % intervals): confirmed, amplified,
-    refuted (samples_alone, weights_alone) or inconclusive, with the seeds that would decide.
+    samples' only, both; each with the same data orders (3 at least, or there is no verdict). Window: the R epochs from
+    the switch; nothing more is removed up to the horizon, R epochs later. The verdict compares the accuracies there
+    (95 % intervals): confirmed, amplified, refuted (samples_alone, weights_alone) or inconclusive, with the number of
+    data orders that would decide.
 
-    Arms that are done are not run again: more --seeds adds to them. Results: FOLDER/confirmations/ and figures/.
+    Arms that are done are not run again: more --data-orders add to them. Results: FOLDER/confirmations/ and figures/.
     """
     names = confirmation.chosen(tuple(events or ()), cell, epoch, everything=everything, limit=limit)
-    raise typer.Exit(commands.confirm(folder, commands.Forks(names, limit, seeds, workers), store, Console()))
+    raise typer.Exit(commands.confirm(folder, commands.Forks(names, limit, orders, workers), store, Console()))
 
 
 @app.command()
@@ -174,7 +187,8 @@ def store_ls(place: Held) -> None:
 
 @keep.command("gc")
 def store_gc(
-    place: Held, yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what.")] = False
+    place: Held,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Remove; without it, only say what.")] = False,
 ) -> None:
     """Remove checkpoints that no plan names: those on the way, and cells that left their grid."""
     views.store_gc(place, Console(), really=yes)
@@ -225,3 +239,7 @@ def main() -> None:
     except EXPECTED as error:
         sys.stderr.write(f"swast: {without_secrets(str(error))}\n")
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,8 +20,9 @@ from orchestration.apart import apart
 from orchestration.branches import branched
 from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
-from orchestration.files import write_atomically
-from orchestration.inline import run_inline
+from orchestration.files import StoreError, write_atomically
+from orchestration.inline import check_devices, run_inline
+from orchestration.launch import ClusterError, check_address
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.provenance import provenance
@@ -28,11 +30,11 @@ from orchestration.rounds import Rounds, Run
 from orchestration.speech import Line, say
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
-from orchestration.tracking import Tracker
+from orchestration.tracking import Tracker, check_server
 from orchestration.views import analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
-from sweeps.plan import Plan
+from sweeps.plan import EXECUTED, Plan, executed
 from sweeps.spec import load
 
 if TYPE_CHECKING:
@@ -58,12 +60,20 @@ class Target:
             return None
         return self.tracking_uri or local_uri(sweep.folder)
 
+    def check(self) -> None:
+        """Raises ``UsageError`` or ``ClusterError`` where nobody listens at a server that is named."""
+        if not self.inline and self.tracking_uri is not None:
+            check_server(self.tracking_uri)
+        if not self.inline and self.address is not None:
+            check_address(self.address)
+
 
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
     asked = file, tuple(overrides), output, target
+    target.check()
     sweep, plan = _made_ready(_ready, *asked)
-    with held(sweep.folder):
+    with _taken_back(sweep), held(sweep.folder):
         todo = sweep.to_do()
         _write_plan(sweep, plan)
         _announce(sweep, todo, console)
@@ -103,6 +113,8 @@ def _ready_with_branches(file: Path, overrides: Sequence[str], output: Path, tar
 
 def _planned(sweep: Sweep, target: Target) -> tuple[Sweep, Plan]:
     plan = planned(sweep)
+    if target.inline:
+        check_devices(sweep, plan.to_do)
     return (sweep if target.inline else sweep.packed()), plan
 
 
@@ -203,7 +215,26 @@ def _tracking(uri: str | None, sweep: Sweep) -> Iterator[Tracker | None]:
         return
     tracker = Tracker(sweep, uri)
     tracker.start()
-    yield tracker
+    try:
+        yield tracker
+    except (ClusterError, StoreError):
+        tracker.abandon()
+        raise
+
+
+@contextmanager
+def _taken_back(sweep: Sweep) -> Iterator[None]:
+    """Where Ray or the store cannot be used, the output folder goes again if it is new and nothing was trained."""
+    new = [path for path in (sweep.folder, *sweep.folder.parents) if not path.exists()]
+    try:
+        yield
+    except (ClusterError, StoreError):
+        if new and _untouched(sweep):
+            shutil.rmtree(sweep.folder, ignore_errors=True)
+            with suppress(OSError):  # another process came to share them
+                for parent in new[1:]:
+                    parent.rmdir()
+        raise
 
 
 def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Console) -> None:
@@ -211,6 +242,12 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
     if lacking or tracker.error:
         why = tracker.error or "it is slow to answer"
         say(console, f"MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.", "warning")
+
+
+def _untouched(sweep: Sweep) -> bool:
+    with suppress(StoreError):  # who knows, then
+        return not sweep.store.files.names("segments")
+    return False
 
 
 def _write_plan(sweep: Sweep, plan: Plan) -> None:
@@ -244,13 +281,10 @@ def _concluded(sweep: Sweep) -> tuple[list[Line], dict[str, float]]:
     if not write_tables(sweep)[0]:
         return [], {}
     spent = totals(sweep)
-    alone, executed = spent["alone/flops_dense"], spent["executed/flops_dense"]
-    saved: list[Line] = []
-    if executed < alone:
-        share = f"{1 - executed / alone:.0%} of the compute saved by epochs that cells share"
-        saved = [(f"{executed:.3g} FLOP executed in place of {alone:.3g}: {share}",)]
+    flop, alone = (sum(spent[f"{how}/flops_{of}"] for of in ("dense", "evaluation")) for how in ("executed", "alone"))
     lines, headline = analysed(sweep.folder)
-    return [*saved, *lines], headline | spent
+    told: list[Line] = [(f"{EXECUTED}: {executed(flop, alone)}",)] if flop else []
+    return [*told, *lines], headline | spent
 
 
 def _farewell(sweep: Sweep, wanted: Sequence[Cell], console: Console) -> int:
@@ -275,9 +309,8 @@ def train(file: Path, overrides: Sequence[str], output: Path, console: Console) 
             f"{file} has {len(cells)} cells; swast train takes one: fix every axis with --set, or use swast run"
         )
     spec = replace(spec, name=f"{spec.name}-{cells[0].cell_id}")  # the tables of a sweep of that name stay as they are
-    with held(output / spec.name):
-        sweep = prepare(spec, output)
-        plan = planned(sweep)
+    sweep, plan = _planned(prepare(spec, output), Target(inline=True))
+    with held(sweep.folder):
         _write_plan(sweep, plan)
         if not sweep.to_do():
             say(console, f"cell {sweep.cells.cells[0].cell_id} is finished already")
@@ -293,7 +326,7 @@ class Forks:
 
     events: Sequence[tuple[str, int]] | None
     limit: int | None = None
-    seeds: int = 6
+    orders: int = 6
     workers: int = 1
 
 
@@ -320,10 +353,10 @@ def confirm(folder: Path, forks: Forks, store: str | None, console: Console) -> 
 def _confirm(sweep: Sweep, event: confirmation.Event, forks: Forks, console: Console) -> None:
     say(console, confirmation.label(event.cell.config), f"{event.name}:")
     record: confirmation.Record = {}
-    for record, run in confirmation.confirm(sweep, event, forks.seeds, forks.workers):  # noqa: B007 (the last is used)
+    for record, run in confirmation.confirm(sweep, event, forks.orders, forks.workers):  # noqa: B007 (the last is used)
         if run is not None:
             said = f"{run['rows'][-1]['accuracy_test']:.1%} at epoch {event.fork.horizon}"
-            say(console, f"seed {run['seed']}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
+            say(console, f"data order {run['seed']}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
     found = from_record(record)
     say(console, found.verdict.numbers())
     say(console, found.verdict.reason, f"{found.verdict.title}:")

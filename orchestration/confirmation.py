@@ -90,7 +90,8 @@ def _parsed(text: str) -> tuple[str, int]:
 def suspected(folder: Path, limit: int | None) -> list[tuple[str, int]]:
     """Cell and epoch of the suspected double losses in the folder's events, the deepest first, at most ``limit``.
 
-    One that is confirmed or refuted already was suspected too: its arms are not run again unless more seeds are wanted.
+    One that is confirmed or refuted already was suspected too: its arms are not run again unless more data orders
+    are wanted.
 
     Raises ``UsageError`` when there is no such file, or another thing in it.
     """
@@ -108,7 +109,7 @@ def suspected(folder: Path, limit: int | None) -> list[tuple[str, int]]:
         raise UsageError(f"{path} is no list of events ({error!r}); swast analyze {folder} writes it anew") from error
 
 
-def confirm(sweep: Sweep, event: Event, seeds: int, workers: int = 1) -> Iterator[tuple[Record, Run | None]]:
+def confirm(sweep: Sweep, event: Event, orders: int, workers: int = 1) -> Iterator[tuple[Record, Run | None]]:
     """Run the arms that are not done yet. Yields the record after each, with the run, and once more when it is judged.
 
     Raises whatever training raises, ``StoreError``, and ``UsageError`` when the cell diverged before the switch.
@@ -119,7 +120,7 @@ def confirm(sweep: Sweep, event: Event, seeds: int, workers: int = 1) -> Iterato
     chain = sweep.chains[event.cell.cell_id]
     record = _read(path, event, chain)
     done = {(run["arm"], run["seed"]) for run in record["runs"]}
-    todo = [(arm, draws) for draws in range(seeds) for arm in ARMS if (arm, draws) not in done]
+    todo = [(arm, draws) for draws in range(orders) for arm in ARMS if (arm, draws) not in done]
     if todo:
         with torch_threads(sweep.need(event.cell.config).threads):
             work = _work(sweep, event)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 
 from orchestration import keeping
 from orchestration.dispatch import Dispatch
+from orchestration.errors import UsageError
+from orchestration.sweep import Sweep
 from orchestration.threads import torch_threads
+from sweeps.cells import Cell
+
+
+def check_devices(sweep: Sweep, cells: Iterable[Cell]) -> None:
+    """Raises ``UsageError`` where a cell is to train on a GPU and this process has none."""
+    import torch
+
+    wanted = max((sweep.need(cell.config).gpus for cell in cells), default=0.0)
+    if wanted and not torch.cuda.is_available():
+        raise UsageError(
+            f"a cell needs {wanted:g} GPU and torch finds none here; set resources.gpus to 0, or run where one is"
+        )
 
 
 def run_inline(dispatch: Dispatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import socket
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -15,6 +14,7 @@ from typing import Any
 
 from orchestration.dispatch import Dispatch
 from orchestration.files import open_files
+from orchestration.reachable import refusal
 from orchestration.rounds import Run
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
@@ -35,8 +35,6 @@ LOCAL = {
 JOINING = {
     "RAY_NUM_REDIS_GET_RETRIES": "2",  # attempts, each a line of Ray's; it would offer a refused token 20 times
 }
-
-CONNECT_SECONDS = 10.0
 
 
 class ClusterError(RuntimeError):
@@ -134,7 +132,7 @@ def _connect(address: str | None) -> None:
         options |= {"address": "local", "include_dashboard": False}
         where, hint = "start a local Ray", ";"
     else:
-        _check_address(address)
+        check_address(address)
         options |= {"address": address, "runtime_env": {"py_modules": [str(folder) for folder in our_packages()]}}
         where = f"join the Ray cluster at {address}"
         hint = "; are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
@@ -163,18 +161,12 @@ def _fits(need: Need, node: dict[str, float]) -> int:
     return min(by_cpu, round(1e4 * node.get("GPU", 0.0)) // round(1e4 * need.gpus)) if need.gpus else by_cpu
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raises ``ClusterError`` at once when nobody listens; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ClusterError(
-            f"no Ray cluster answers at {address} ({reason}); is it running? --inline needs none"
-        ) from error
+    reason = refusal(host, int(port)) if port.isdecimal() else ""
+    if reason:
+        raise ClusterError(f"no Ray cluster answers at {address} ({reason}); is it running? --inline needs none")
 
 
 def _check_store(sweep: Sweep, nodes: Sequence[str], *, everywhere: bool) -> None:

@@ -54,7 +54,10 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        say(self._console, self.line())
+        began = bool(self.running or self.done or self.failures)
+        self.running = {}
+        if began or error is None:  # else the error says why
+            say(self._console, self.line())
 
     def started(self, cell_id: str) -> None:
         """A worker took the cell."""
@@ -111,7 +114,8 @@ class Progress:
     def seconds_left(self) -> float | None:
         """From the work done so far; ``None`` while that is too little to tell, and when nothing is left."""
         done, total = self._executed, self._flop
-        known = done >= KNOWN_SHARE * total and done < total
+        over = len(self.done) + len(self.failures) == len(self._cells)
+        known = done >= KNOWN_SHARE * total and done < total and not over
         return (time.monotonic() - self._started) * (total - done) / done if known else None
 
     def best(self) -> str:
@@ -133,8 +137,8 @@ class Progress:
         for cell_id, report in running[:SHOWN]:
             cell = self._cells[cell_id]
             epoch = f"{report.epoch if report else 0}/{cell.config.epochs}"
-            score = "" if report is None or report.accuracy_test is None else f"{100 * _score(report):.1f} %"
-            table.add_row(self._labels[cell_id], cell_id, epoch, score)
+            accuracy = "" if report is None or report.accuracy_test is None else f"{100 * _score(report):.1f} %"
+            table.add_row(self._labels[cell_id], cell_id, epoch, accuracy)
         return table
 
     def _say(self) -> None:

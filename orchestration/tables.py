@@ -151,7 +151,7 @@ def _columns(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def totals(sweep: Sweep) -> dict[str, float]:
     """What the finished cells cost: as if each had run alone, and executed, with every shared epoch once."""
-    alone: dict[str, float] = {"flops_dense": 0.0, "seconds": 0.0}
+    alone: dict[str, float] = {"flops_dense": 0.0, "flops_evaluation": 0.0, "seconds": 0.0}
     executed = dict(alone)
     seen: set[tuple[str, int]] = set()
     for cell in sweep.cells.cells:

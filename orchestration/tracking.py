@@ -9,17 +9,53 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from analysis.events import Event
+from orchestration.errors import UsageError
 from orchestration.observer import Report
+from orchestration.reachable import refusal
 from orchestration.redaction import without_secrets
 from orchestration.sink import Sink, Status
 from orchestration.sweep import Sweep
 
 RETRY_SECONDS = 2.0
+PORTS = {"http": 80, "https": 443}
+SCHEMES = (*PORTS, "", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+"""What MLflow knows without a plug-in of its own; a database's may name its driver (``mysql+pymysql``)."""
+ABANDON_SECONDS = 10.0
+"""What a call to MLflow that is under way may still take when the sweep could not begin."""
 
 log = logging.getLogger(__name__)
+
+
+def check_server(uri: str) -> None:
+    """Raises ``UsageError`` for what is no address, and where nobody listens at an http(s) one.
+
+    One behind a proxy is left to MLflow.
+    """
+    told = without_secrets(uri)
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError as error:
+        raise UsageError(f"--tracking-uri {told} is no address ({error})") from error
+    if parts.scheme.partition("+")[0] not in (*SCHEMES, *entry_points(group="mlflow.tracking_store").names):
+        ways = "http://HOST:PORT, a database such as sqlite:////FOLDER/mlflow.db, or none"
+        raise UsageError(f"--tracking-uri {told} is no address that MLflow knows; write {ways}")
+    if parts.scheme not in PORTS or _proxied(parts.scheme, host):
+        return
+    reason = refusal(host, port)
+    if reason:
+        way = "start it, or give another --tracking-uri ('none' for none)"
+        raise UsageError(f"no MLflow server answers at {told} ({reason}); {way}")
+
+
+def _proxied(scheme: str, host: str) -> bool:
+    return bool({scheme, "all"} & set(getproxies())) and not proxy_bypass(host)
 
 
 class Tracker:
@@ -100,6 +136,13 @@ class Tracker:
             self._thread.join(timeout=0.2)
         return len(self._waiting)
 
+    def abandon(self) -> None:
+        """Write nothing more: the sweep could not begin."""
+        with self._changed:
+            self._headline, self._closed = {}, True
+            self._changed.notify()
+        self._thread.join(timeout=ABANDON_SECONDS)
+
     def _ask(self, cell_id: str, status: Status) -> None:
         with self._changed:
             self._waiting[cell_id] = status
@@ -173,4 +216,9 @@ class Tracker:
 
 
 def _reason(error: Exception) -> str:
-    return without_secrets(" ".join(str(error).split()))[:300]
+    """What the network said, without what MLflow and its libraries wrap it in; any other error as it is."""
+    inner: BaseException = error
+    while (cause := inner.__cause__ or inner.__context__) is not None:
+        inner = cause
+    said = (inner.strerror or str(inner)) if isinstance(inner, OSError) else str(error)
+    return without_secrets(" ".join(said.split()))[:300]

@@ -105,7 +105,8 @@ def status(folder: Path, console: Console) -> None:
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
     total = len(sweep.cells.cells)
-    say(console, f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed")
+    waiting = f", {len(left) - len(failed)} to do" if len(left) > len(failed) else ""
+    say(console, f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed{waiting}")
     for cell_id, reason in failed.items():
         say(console, f"{cell_id}: {reason}", "failed")
 
@@ -286,7 +287,8 @@ def diff(a: str, b: str, output: Path, console: Console) -> None:
 
 
 def _written(value: object) -> str:
-    return "" if value is None else str(value)
+    """As a grid file has it; empty for a field that does nothing there."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _cell(name: str, output: Path) -> CellConfig:

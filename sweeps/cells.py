@@ -124,10 +124,20 @@ def _method(data: dict[str, Any], field: str) -> str:
 
 
 def difference(a: CellConfig, b: CellConfig) -> dict[str, tuple[Any, Any]]:
-    """The dotted fields in which two cells differ once canonical, and both values, ``None`` for a field it lacks."""
-    flat_a, flat_b = (flatten(as_dict(canonical(cell), defaults=True)) for cell in (a, b))
+    """The dotted fields in which two cells differ once canonical, and both values.
+
+    ``None`` for a field that a cell lacks or that does nothing in it; ``"null"`` for one that it leaves open.
+    """
+    flat_a, flat_b = (_acting(canonical(cell)) for cell in (a, b))
     fields = dict.fromkeys((*flat_a, *flat_b))
     return {field: (flat_a.get(field), flat_b.get(field)) for field in fields if flat_a.get(field) != flat_b.get(field)}
+
+
+def _acting(cell: CellConfig) -> dict[str, Any]:
+    """Every dotted field that does something in a canonical cell, and the names of all its methods."""
+    flat = flatten(as_dict(cell, defaults=True))
+    said = {field: "null" if value is None else value for field, value in flat.items()}
+    return {field: value for field, value in said.items() if field.endswith(".name") or applies(cell, field)}
 
 
 def labels(cells: Collection[Cell]) -> dict[str, str]:
@@ -137,8 +147,11 @@ def labels(cells: Collection[Cell]) -> dict[str, str]:
 
 
 def label(cell: CellConfig, told: Collection[str] | None = None) -> str:
-    """A cell in a few words, with its dotted fields ``told``; ``None``: what its methods have that is no default."""
-    flat = flatten(as_dict(cell, defaults=True))
+    """A cell in a few words, with its dotted fields ``told``; ``None``: what its methods have that is no default.
+
+    What a cell leaves open (null) is left out: it says what is given.
+    """
+    flat = {field: value for field, value in flatten(as_dict(cell, defaults=True)).items() if value is not None}
     if told is None:
         told = [field for field in flatten(as_dict(cell)) if field.partition(".")[0] in _METHODS]
     parts = [f"p {cell.prune_rate:g}", f"α {cell.coreset_ratio:g}"]

@@ -19,6 +19,8 @@ from sweeps.spec import SpecError, SweepSpec
 from sweeps.stages import Chain, Segment, chain, forest
 
 FEW_SEEDS = 3
+EXECUTED = "executed, with evaluation"
+"""What a plan foretells and a run's end tells, by the same name."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,6 @@ class Plan:
         """What to tell a person: labels and values."""
         remaining, alone, shared = self.remaining, self.alone, self.shared
         updates = "no joint cell" if self.least_updates is None else f"{self.least_updates} due at least"
-        saved = f" ({alone.flop / shared.flop:.2f} times less than each cell alone)" if shared.flop else ""
         return (
             ("sweep", self.name),
             ("cells", f"{self.listed} listed, {len(self.cells)} distinct ({self.added} baselines added)"),
@@ -131,7 +132,7 @@ class Plan:
             ("samples trained, share of dense training", self._shares()),
             ("dense compute", _flop(remaining.dense)),
             ("theoretical compute", _flop(remaining.sparse)),
-            ("executed, with evaluation", f"{_flop(shared.flop)} of {_flop(alone.flop)}{saved}"),
+            (EXECUTED, executed(shared.flop, alone.flop)),
             ("seconds on one worker", self._seconds(shared, alone)),
             ("checkpoints that stay", _bytes(shared.bytes)),
             ("mask updates after the first switch", updates),
@@ -269,10 +270,16 @@ def _bytes(size: float) -> str:
     return f"{size:,.3g} TB"
 
 
+def executed(flop: float, alone: float) -> str:
+    """Dense FLOP of training, selection and evaluation, of what all cells would execute with each of them alone."""
+    saved = f" ({alone / flop:.2f} times less than each cell alone)" if flop else ""
+    return f"{_flop(flop)} of {_flop(alone)}{saved}"
+
+
 def _flop(flop: float | None) -> str:
     if flop is None:
         return "unknown without torch"
-    for size, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+    for size, unit in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")):
         if flop >= size:
             return f"{flop / size:,.0f} {unit}" if flop >= 100 * size else f"{flop / size:.3g} {unit}"
     return f"{flop:.0f} FLOP"

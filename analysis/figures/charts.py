@@ -1,6 +1,8 @@
 """Small charts of courses over epochs, side by side: lines with bands, marks, switches, a shaded window."""
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,30 +12,44 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from analysis.charts import Chart, Charts, Line, Marks
 from analysis.figures.canvas import lines, new_figure, wrap
 
-# Okabe and Ito's colours; markers and dashes say it again.
 GREY = "#7a7a7a"
-Dash = Literal["-", "--", ""]
-LOOK: dict[str, tuple[str, str, Dash]] = {
-    "dense": ("#000000", "D", "-"),
-    "prune-only": ("#E69F00", "s", "-"),
-    "coreset-only": ("#56B4E9", "^", "-"),
-    "joint": ("#0072B2", "o", "-"),
-    "the run": ("#D55E00", "o", "-"),
-    "expected course": (GREY, "", "--"),
-    "trough": ("#000000", "v", ""),
-    "other classes": (GREY, "", "-"),
-    "worst class": ("#D55E00", "o", "-"),
-    "second class": ("#0072B2", "s", "-"),
-    "third class": ("#CC79A7", "^", "-"),
-    "without preservation": ("#D55E00", "o", "-"),
-    "preserved from the switch": ("#0072B2", "s", "-"),
-    "no event follows": (GREY, "", "-"),
-    "a dip that recovers": ("#56B4E9", "o", ""),
-    "a lasting loss": ("#D55E00", "X", ""),
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of a line (``width`` in points, ``dash`` of ink and gap in widths) or of marks (width 0).
+
+    Lines run on one course where cells train alike: wide ones lie beneath narrow ones, and the narrowest have gaps, so
+    that each shows whatever lies on it. Colours are Okabe and Ito's; widths, dashes and markers say it again.
+    """
+
+    colour: str
+    marker: str
+    width: float = 0.0
+    dash: tuple[float, float] | None = None
+
+
+LOOK: dict[str, Look] = {
+    "dense": Look("#000000", "D", 2.8),
+    "prune-only": Look("#E69F00", "s", 1.8),
+    "coreset-only": Look("#56B4E9", "^", 1.2, (5, 2.5)),
+    "joint": Look("#0072B2", "o", 3.6),
+    "the run": Look("#D55E00", "o", 3.6),
+    "expected course": Look(GREY, "", 1.5, (3, 2)),
+    "trough": Look("#000000", "v"),
+    "other classes": Look(GREY, "", 2.8),
+    "worst class": Look("#D55E00", "o", 3.6),
+    "second class": Look("#0072B2", "s", 1.8),
+    "third class": Look("#CC79A7", "^", 1.2, (5, 2.5)),
+    "without preservation": Look("#D55E00", "o", 3.6),
+    "preserved from the switch": Look("#0072B2", "s", 1.8),
+    "no event follows": Look(GREY, "", 1.8),
+    "a dip that recovers": Look("#56B4E9", "o"),
+    "a lasting loss": Look("#D55E00", "X"),
 }
-EMPHASISED = ("the run", "worst class")
 TITLE, TEXT, TICK, NOTE = 14.0, 12.0, 11.0, 10.0
 WIDTH, LEFT, RIGHT, GAP_X, GAP_Y, HIGH = 10.2, 0.82, 0.2, 0.62, 0.62, 2.2
+EVERY = 3  # epochs from one marker of a line to its next
 LEAST = 10.0  # per cent that an accuracy's axis spans at least, so that noise does not fill it
 
 
@@ -71,8 +87,11 @@ def _share(drawn: list[Axes], columns: int) -> None:
     for first in range(0, len(drawn), columns):
         row = drawn[first : first + columns]
         limits = [axes.get_ylim() for axes in row]
+        low, high = min(low for low, _ in limits), max(high for _, high in limits)
+        # What never varies has next to no margin of its own, and would lie on the axis.
+        margin = 0.0 if row[0].get_yscale() == "log" else 0.03 * (high - low)
         for axes in row:
-            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+            axes.set_ylim(low - margin, high + margin)
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
@@ -80,8 +99,8 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axes.axvline(epoch, color="#d5d5d5", linewidth=0.8, zorder=0)
     if chart.window is not None:
         axes.axvspan(chart.window[0] - 0.5, chart.window[1] + 0.5, color="#eef1f4", linewidth=0, zorder=-1)
-    for line in chart.lines:
-        _line(axes, line)
+    for place, line in enumerate(stacked(chart.lines)):
+        _line(axes, line, place)
     for marks in chart.marks:
         _points(axes, marks)
     axes.spines[["top", "right"]].set_visible(False)
@@ -99,27 +118,38 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axes.set_ylim(max(min(low, high - LEAST), -2), min(high, 102))
 
 
-def _line(axes: Axes, line: Line) -> None:
-    emphasised = line.name in EMPHASISED
-    colour, marker, dash = LOOK[line.name]
-    axes.fill_between(line.epoch, line.lo, line.hi, color=colour, alpha=0.2, linewidth=0, zorder=1)
-    look: dict[str, Any] = {"markersize": 3.2, "linewidth": 2.0 if emphasised else 1.3, "markevery": 3}
-    if len(line.epoch) < 12:
-        look["markevery"] = 1
-    axes.plot(line.epoch, line.value, color=colour, marker=marker, linestyle=dash, zorder=3 + emphasised, **look)
+def stacked(lines: Iterable[Line]) -> list[Line]:
+    """From the widest, which is drawn first, to the narrowest, which lies above all."""
+    return sorted(lines, key=lambda line: -LOOK[line.name].width)
+
+
+def _line(axes: Axes, line: Line, place: int) -> None:
+    look = LOOK[line.name]
+    axes.fill_between(line.epoch, line.lo, line.hi, color=look.colour, alpha=0.2, linewidth=0, zorder=1)
+    every = 1 if len(line.epoch) < 12 else (place % EVERY, EVERY)  # markers of two lines in one place hide each other
+    style: dict[str, Any] = {"linestyle": _dash(look), "linewidth": look.width, "marker": look.marker}
+    style |= {"markersize": max(3.2, look.width + 1.2), "markevery": every, "color": look.colour}
+    axes.plot(line.epoch, line.value, zorder=3 + 0.1 * place, **style)
+
+
+def _dash(look: Look) -> str | tuple[int, tuple[float, float]]:
+    if look.width == 0:
+        return ""
+    return "-" if look.dash is None else (0, look.dash)
 
 
 def _points(axes: Axes, marks: Marks) -> None:
-    colour, marker, _ = LOOK[marks.name]
-    look: dict[str, Any] = {"s": 42, "linewidths": 0.6, "edgecolors": "white", "zorder": 6}
-    axes.scatter(marks.epoch, marks.value, c=colour, marker=marker, **look)
+    look = LOOK[marks.name]
+    style: dict[str, Any] = {"s": 42, "linewidths": 0.6, "edgecolors": "white", "zorder": 6}
+    axes.scatter(marks.epoch, marks.value, c=look.colour, marker=look.marker, **style)
 
 
 def _legend(figure: Figure, info: Charts, y: float) -> None:
     handles = []
     for name in info.names:
-        colour, marker, dash = LOOK[name]
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=dash, markersize=6, label=name))
-    look: dict[str, Any] = {"handlelength": 1.8, "handletextpad": 0.4, "columnspacing": 1.1, "borderaxespad": 0.2}
+        of = LOOK[name]
+        style: dict[str, Any] = {"linestyle": _dash(of), "linewidth": of.width, "marker": of.marker, "color": of.colour}
+        handles.append(Line2D([], [], markersize=6, label=name, **style))
+    look: dict[str, Any] = {"handlelength": 2.2, "handletextpad": 0.4, "columnspacing": 1.1, "borderaxespad": 0.2}
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.1 / WIDTH, y), "ncols": len(handles)}
     figure.legend(handles=handles, fontsize=TICK, frameon=False, **look, **place)

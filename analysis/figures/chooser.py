@@ -6,10 +6,12 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from analysis.charts import Chart, Charts, Line, Marks
-from analysis.figures.charts import EMPHASISED, LOOK
+from analysis.figures.charts import LOOK, Look, stacked
 
 Json = dict[str, Any]
 SYMBOLS = {"D": "diamond", "s": "square", "^": "triangle-up", "v": "triangle-down", "o": "circle", "X": "x", "": ""}
+PIXELS = 1.4
+"""Of the page per point of print."""
 SWITCH, WINDOW = "#d5d5d5", "#eef1f4"
 
 
@@ -17,7 +19,7 @@ def figure(info: Charts) -> Json:
     """Traces and layout: the first chart is visible, the menu shows the others in their order."""
     traces, owner = [], []
     for index, chart in enumerate(info.charts):
-        made = [*(t for line in chart.lines for t in _line(line)), *(_points(marks) for marks in chart.marks)]
+        made = [*(t for line in stacked(chart.lines) for t in _line(line)), *(_points(marks) for marks in chart.marks)]
         traces += [{**trace, "visible": index == 0} for trace in made]
         owner += [index] * len(made)
     buttons = [
@@ -66,26 +68,22 @@ def _around(chart: Chart) -> list[Json]:
 
 def _line(line: Line) -> list[Json]:
     """A course, above its band where it has one."""
-    colour, marker, dash = LOOK[line.name]
-    shown = {
-        "color": colour,
-        "width": 3 if line.name in EMPHASISED else 1.5,
-        "dash": "dash" if dash == "--" else "solid",
-    }
+    look = LOOK[line.name]
+    shown = {"color": look.colour, "width": PIXELS * look.width, "dash": _dash(look)}
     course: Json = {
         "type": "scatter",
-        "mode": "lines+markers" if marker else "lines",
+        "mode": "lines+markers" if look.marker else "lines",
         "name": line.name,
         "x": line.epoch.tolist(),
         "y": _numbers(line.value),
         "line": shown,
         "hovertemplate": "%{y:.1f}",
     }
-    if marker:
-        course["marker"] = {"symbol": SYMBOLS[marker], "size": 5, "color": colour}
+    if look.marker:
+        course["marker"] = {"symbol": SYMBOLS[look.marker], "size": 5 + look.width, "color": look.colour}
     if not np.isfinite(line.lo).any():
         return [course]
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    red, green, blue = (round(255 * part) for part in to_rgb(look.colour))
     band = {
         "type": "scatter",
         "mode": "lines",
@@ -100,9 +98,14 @@ def _line(line: Line) -> list[Json]:
     return [band, course]
 
 
+def _dash(look: Look) -> str:
+    """Plotly's: solid, or lengths of ink and gap."""
+    return "solid" if look.dash is None else ",".join(f"{PIXELS * look.width * part:g}px" for part in look.dash)
+
+
 def _points(marks: Marks) -> Json:
-    colour, marker, _ = LOOK[marks.name]
-    look = {"symbol": SYMBOLS[marker], "size": 10, "color": colour}
+    of = LOOK[marks.name]
+    look = {"symbol": SYMBOLS[of.marker], "size": 10, "color": of.colour}
     shown = {"x": marks.epoch.tolist(), "y": _numbers(marks.value), "hovertemplate": "%{y:.1f}"}
     return {"type": "scatter", "mode": "markers", "name": marks.name, "marker": look, **shown}
 

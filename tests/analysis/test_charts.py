@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -75,7 +76,7 @@ def test_the_page_lets_one_choose_among_the_courses_of_all_events() -> None:
     visible, frame = buttons[1]["args"]
     drawn = [trace for trace, on in zip(shown["data"], visible["visible"], strict=True) if on]
     assert [trace["name"] for trace in drawn if trace.get("showlegend", True)] == [
-        *(line.name for line in both.charts[1].lines),
+        *(line.name for line in figure.stacked(both.charts[1].lines)),
         "trough",
     ]
     assert not any(trace["visible"] and on for trace, on in zip(shown["data"], visible["visible"], strict=True))
@@ -137,6 +138,36 @@ def test_switches_are_those_of_joint_runs_with_what_followed() -> None:
     assert line_of(chart, "no event follows").epoch.tolist() == [10, 20, 25, 30]
     assert [(m.name, m.epoch.tolist(), m.value.tolist()) for m in chart.marks] == [("a lasting loss", [15], [1.5])]
     assert switches.charts(found.drop(columns="shock"), switches.foretelling(found), T) is None
+
+
+def test_a_measure_that_never_varies_has_no_chart_but_a_sentence() -> None:
+    """Class imbalance of balanced coresets is 0 at every switch: an empty chart would say nothing."""
+    at_switches = (AT >= 10) & (AT % 5 == 0)
+    zero, shock = np.where(at_switches, 0.0, np.nan), np.where(at_switches, AT / 10, np.nan)
+    found = dynamics(*sweep(LOST, shock=shock, class_imbalance=zero))
+    (info,) = (info for info in found.charts if info.name == "switches")
+    assert [chart.unit for chart in info.charts] == ["shock"]
+    assert info.caption.endswith("Class imbalance is 0 at every switch: it has no chart.")
+    assert not any("at every switch" in note for note in found.notes)
+    alone = dynamics(*sweep(LOST, class_imbalance=zero))
+    assert "switches" not in {info.name for info in alone.charts}
+    assert "Class imbalance is 0 at every switch: it has no chart." in alone.notes
+
+
+def test_a_chart_in_which_nothing_varies_says_so() -> None:
+    runs, history = sweep(LOST, class_imbalance=np.where((AT >= 10) & (AT % 5 == 0), AT / 100, np.nan))
+    found = switches.switches(courses(runs, history), (), SETTINGS)
+    balanced, unknown = (
+        found.assign(selector=name, cell_id=name, class_imbalance=value) for name, value in (("b", 0.0), ("c", np.nan))
+    )
+    three = pd.concat([found, balanced, unknown], ignore_index=True)
+    info = switches.charts(three, switches.foretelling(three), T)
+    assert info is not None
+    assert [chart.title for chart in info.charts] == [
+        "b · 1 runs, 0 events · always 0",
+        "c · 1 runs, 0 events · not measured",
+        "el2n · 1 runs, 0 events",
+    ]
 
 
 def test_foretelling_is_spearman_with_an_interval_over_runs() -> None:
@@ -212,7 +243,8 @@ def test_a_column_that_is_missing_is_nan_and_a_figure_that_is_missing_is_said() 
 def made_charts() -> tuple[Charts, ...]:
     runs, history = noisy()
     lost = sweep(LOST)[1]
-    history = history.assign(accuracy_test=lost["accuracy_test"], shock=np.where(history["switch"], 2.0, np.nan))
+    shock = history["epoch"].where(history["switch"])
+    history = history.assign(accuracy_test=lost["accuracy_test"], shock=shock)
     told = history.assign(**{f"accuracy_class_{k}": 0.5 for k in range(3)})
     return dynamics(runs, told).charts
 
@@ -230,6 +262,47 @@ def test_every_chart_is_drawn_with_its_words_inside_the_figure() -> None:
         boxes += [axes._left_title.get_window_extent() for axes in drawn.axes]
         assert all(box.x0 >= 0 and box.x1 <= drawn.bbox.x1 and box.y0 >= 0 for box in boxes)
         assert encode(figure.draw(info), "svg") == encode(drawn, "svg")
+
+
+FAMILIES = (
+    ("dense", "prune-only", "coreset-only", "joint"),
+    ("dense", "prune-only", "coreset-only", "the run", "expected course"),
+    ("worst class", "second class", "third class", "other classes"),
+    ("without preservation", "preserved from the switch"),
+)
+
+
+@pytest.mark.parametrize("names", FAMILIES)
+def test_lines_on_one_course_all_show(names: tuple[str, ...]) -> None:
+    """Each is drawn before the one above it and is visibly wider, or a little where that has gaps."""
+    at = np.arange(1, 21)
+    lines = tuple(Line(name, at, np.full(20, 50.0), *np.full((2, 20), np.nan)) for name in names)
+    info = Charts("x", "x", "x", 1, (Chart("x", "accuracy (%)", lines),))
+    drawn = [line for line in figure.draw(info).axes[0].lines if len(np.asarray(line.get_xdata())) == 20]
+    assert [line.get_zorder() for line in drawn] == sorted(line.get_zorder() for line in drawn)
+    for below, above in pairwise(drawn):
+        assert below.get_linewidth() >= (1.2 if above.is_dashed() else 1.25) * above.get_linewidth()
+    assert len({line.get_color() for line in drawn}) == len(names)
+    if len(names) > 2:
+        assert drawn[-1].is_dashed()
+    assert len({line.get_markevery() for line in drawn}) == min(len(names), figure.EVERY)
+
+
+def test_the_page_draws_the_same_lines_in_the_same_order() -> None:
+    runs, history = sweep({**LOST, "dense": step(0.9, 15, -0.05)})
+    one = episodes.trajectories(courses(runs, history), collapse_events(runs, history)[:1], SETTINGS)
+    named = [trace for trace in chooser.figure(one)["data"] if trace.get("showlegend", True)]
+    lines = [trace for trace in named if "line" in trace]
+    assert [trace["name"] for trace in lines] == [
+        "the run",
+        "dense",
+        "prune-only",
+        "expected course",
+        "coreset-only",
+    ]
+    widths = [trace["line"]["width"] for trace in lines]
+    assert widths == sorted(widths, reverse=True)
+    assert [trace["line"]["dash"] == "solid" for trace in lines] == [True, True, True, False, False]
 
 
 def test_a_mark_is_drawn_where_it_is_and_a_row_can_share_its_scale() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.counterfactual import ARMS, Verdict, gaps, intervals, judge, seeds_needed, trajectories, verdict
+from analysis.counterfactual import ARMS, Verdict, gaps, intervals, judge, orders_needed, trajectories, verdict
 
 TOP = 0.98
 
@@ -109,10 +109,10 @@ def test_an_arm_of_the_same_bits_has_a_gap_of_zero_and_no_width() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_too_few_seeds_have_no_verdict(n: int) -> None:
+def test_too_few_orders_have_no_verdict(n: int) -> None:
     found = judge(arms([0.0] * n, [0.0] * n, [0.5] * n))
     assert (found.status, found.n, found.needed) == ("inconclusive", n, None)
-    assert "fewer than 3 seeds" in found.reason
+    assert "fewer than 3 data orders" in found.reason
     assert np.isnan(found.gaps["both"].lo) == (n == 1)
 
 
@@ -133,17 +133,17 @@ def test_what_would_decide() -> None:
     assert noisy.status == "inconclusive"
     assert noisy.needed is not None
     assert noisy.needed > 4
-    assert noisy.reason == f"leans to confirmed; {noisy.needed} seeds would decide"
+    assert noisy.reason == f"leans to confirmed; {noisy.needed} data orders would decide"
     assert "add up" in said(0.10, 0.21, 0.30).reason
     assert "does not last" in said(0.0, 0.0, 0.01).reason
 
 
-def test_the_number_of_seeds_agrees_with_published_power_tables() -> None:
+def test_the_number_of_orders_agrees_with_published_power_tables() -> None:
     """One-sample t-test, two-sided 5 %, power 80 %: d = 0.5 takes 34, d = 0.8 takes 15, d = 1 takes 10."""
-    assert [seeds_needed(d, 1.0) for d in (0.5, 0.8, 1.0)] == [34, 15, 10]
-    assert seeds_needed(-0.5, 1.0) == 34
-    assert seeds_needed(1e-6, 1.0) is None
-    assert (seeds_needed(0.1, 0.0), seeds_needed(0.0, 0.0)) == (3, None)
+    assert [orders_needed(d, 1.0) for d in (0.5, 0.8, 1.0)] == [34, 15, 10]
+    assert orders_needed(-0.5, 1.0) == 34
+    assert orders_needed(1e-6, 1.0) is None
+    assert (orders_needed(0.1, 0.0), orders_needed(0.0, 0.0)) == (3, None)
 
 
 def test_trajectories_are_means_with_intervals() -> None:

@@ -181,5 +181,30 @@ def test_both_in_words() -> None:
     assert line.startswith("frontier of rigl x el2n, preservation none: alpha* below the grid at p 0.5, ")
     assert line.endswith("at p 0.95 (n = 4)")
     alone = sentences(*(of(table([run(0.5, 0.2, 0, 0.5)])) for of in (collapse_grid, frontier)))
-    assert alone[0].startswith("0 of 1 joint cells collapsed")
-    assert len(alone) == 1
+    assert alone == ("0 of 1 joint cells collapsed: no seed has all controls of its cell, so none can be judged",)
+
+
+def in_words(rows: list[dict[str, object]]) -> tuple[str, ...]:
+    runs = table(rows)
+    return sentences(collapse_grid(runs), frontier(runs))
+
+
+def test_words_say_what_few_seeds_can_tell() -> None:
+    """The interval of k of k lies above one half from four on; a single seed has no majority."""
+    assert in_words(collapsing(1, {0.9: 0.15}))[0] == (
+        "2 of 16 joint cells collapsed, each judged by one seed: one seed cannot establish that (4 of 4 could)"
+    )
+    assert in_words(collapsing(3, {0.9: 0.15}))[0] == (
+        "2 of 16 joint cells collapsed in more than half of their seeds: 3 seeds cannot establish that (4 of 4 could)"
+    )
+    assert in_words(collapsing(1, {})) == ("0 of 16 joint cells collapsed, each judged by one seed",)
+    assert in_words(collapsing(5, {})) == ("0 of 16 joint cells collapsed in more than half of their seeds",)
+    assert wilson(np.array([4, 3]), np.array([4, 3]))[0].round(3).tolist() == [0.51, 0.439]
+    assert in_words(grid({(0.0, 1.0): [0.9]})) == ()
+
+
+def test_words_of_a_frontier_that_one_ratio_cannot_tell() -> None:
+    cells = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.9], (0.0, 0.1): [0.9], (0.5, 0.1): [0.3]}
+    assert in_words(grid(cells))[1] == (
+        "frontier of rigl x el2n, preservation none: unknown, one coreset ratio only: nothing to find the frontier in"
+    )

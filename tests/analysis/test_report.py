@@ -12,7 +12,7 @@ from PIL import Image
 
 from analysis import report
 from analysis.runs import TableError
-from tests.analysis.synthetic_runs import grid, realistic, table, write
+from tests.analysis.synthetic_runs import grid, realistic, run, table, write
 from tests.analysis.test_collapse import step, sweep
 
 
@@ -122,6 +122,32 @@ def test_csv_and_parquet_give_the_same_report(tmp_path: Path) -> None:
 def test_few_seeds_are_warned_of(tmp_path: Path) -> None:
     notes = " ".join(report.analyze(write(tmp_path, realistic(seeds=2))).notes)
     assert "fewer than 3 seeds" in notes
+
+
+def test_a_control_of_several_facets_is_one_cell_of_the_warning(tmp_path: Path) -> None:
+    """Two selectors: dense and prune-only serve both; a third seed of one joint cell makes it no longer few."""
+    cells = {(0.0, 1.0): [0.9, 0.9], (0.5, 1.0): [0.8, 0.8]}
+    joint = {(0.0, 0.1): [0.7, 0.7], (0.5, 0.1): [0.5, 0.5]}
+    rows = [*grid(cells), *grid(joint), *grid(joint, selector="random"), run(0.5, 0.1, 2, 0.5)]
+    kinds = "2 joint, 4 controls; runs that differ in their seed alone are one cell"
+    said = f"5 of 6 cells ({kinds}) have fewer than 3 seeds"
+    assert f"{said}: wide intervals, or none." in report.analyze(write(tmp_path, table(rows))).notes
+
+
+def test_an_extreme_of_one_cell_is_none(tmp_path: Path) -> None:
+    cells = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.8], (0.0, 0.1): [0.7], (0.5, 0.1): [0.5]}
+    best = report.analyze(write(tmp_path, table(grid(cells)))).headline.best_gain
+    assert best is not None
+    assert "extreme" not in best.sentence()
+
+
+def test_the_page_says_what_collapsed(tmp_path: Path) -> None:
+    cells = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.9], (0.0, 0.1): [0.9], (0.5, 0.1): [0.3]}
+    report.write(report.analyze(write(tmp_path, table(grid(cells)))))
+    page = (tmp_path / "report.html").read_text()
+    assert "<strong>Collapse:</strong> 1 of 1 joint cells collapsed, each judged by one seed: one seed cannot" in page
+    assert "Outlined, with 1/1 in the corner: its one seed has collapsed." in page
+    assert "more than half" not in page.partition('id="method"')[0]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,12 @@ def test_the_commands_are_these() -> None:
     assert {command.callback.__name__ for command in app.registered_commands if command.callback} == COMMANDS
 
 
+@pytest.mark.parametrize("command", [*sorted(COMMANDS), "store gc"])
+def test_help_shows_no_placeholder_behind_a_flag(command: str) -> None:
+    lines = CliRunner().invoke(app, [*command.split(), "--help"]).output.splitlines()
+    assert [line for line in lines if "bool" in line.lower() and "--help" not in line] == []
+
+
 def test_run_inline_then_again_then_status_analyze_and_diff(grid: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = call("run", grid, "--inline", "--output", output)
@@ -132,6 +138,16 @@ def test_plan_starts_nothing(grid: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_executed_is_told_by_the_plan_and_by_the_run_in_the_same_words(grid: Path, tmp_path: Path) -> None:
+    number = r"[\d.]+ \w?FLOP"
+    words = rf"executed, with evaluation:? ({number} of {number} \([\d.]+ times less than each cell alone\))"
+    foretold = re.search(words, " ".join(call("plan", grid, "--output", tmp_path / "out").replace("│", " ").split()))
+    told = re.search(words, call("run", grid, "--inline", "--output", tmp_path / "out"))
+    assert foretold is not None
+    assert told is not None
+    assert foretold.group(1) == told.group(1)
+
+
 def test_plan_of_the_papers_grid_names_petaflops_and_mask_updates() -> None:
     told = call("plan", ROOT / "sweeps" / "grids" / "paper-table1-r18.yaml")
     assert "PFLOP" in told
@@ -167,6 +183,18 @@ def test_train_of_a_grid_says_what_to_do(
 ) -> None:
     told = refused(capsys, monkeypatch, "train", grid, "--output", tmp_path)
     assert "has 12 cells; swast train takes one" in told
+
+
+@pytest.mark.parametrize("command", [("run", "--inline"), ("train",)])
+def test_a_gpu_that_is_not_there_is_one_sentence_and_starts_nothing(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    path = tmp_path / "one.yaml"
+    path.write_text("cell: {data: {name: synthetic, samples: 64}, epochs: 2}\nresources: {gpus: 0.5}")
+    told = refused(capsys, monkeypatch, *command, path, "--output", tmp_path / "out")
+    assert "a cell needs 0.5 GPU and torch finds none here; set resources.gpus to 0" in told
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -294,6 +322,7 @@ def test_a_budget_ends_a_run_and_says_how_to_go_on(grid: Path, tmp_path: Path) -
     told = call("run", grid, "--inline", "--output", tmp_path, "--budget", "0.1s")
     assert "The budget is used up" in told
     assert "nothing is lost. To go on: swast" in told
+    assert re.search(r"cells done, 0 failed, \d+ to do", call("status", tmp_path / "tiny"))
     assert "12 of 12 cells done" in call("run", grid, "--inline", "--output", tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,8 +142,8 @@ def test_a_run_that_diverges_is_at_chance_from_there(sweep: Sweep, monkeypatch: 
 
 def test_the_command_from_a_name_to_a_figure_in_the_report(sweep: Sweep) -> None:
     name = f"{cell_of(sweep).cell_id}-{SWITCH}"
-    told = call("confirm", sweep.folder, name, "--seeds", "3")
-    assert "seed 2, both removed:" in told
+    told = call("confirm", sweep.folder, name, "--data-orders", "3")
+    assert "data order 2, both removed:" in told
     assert "interaction" in told
     found, notes = read(sweep.folder)
     assert [one.event for one in found] == [name]
@@ -152,8 +153,14 @@ def test_the_command_from_a_name_to_a_figure_in_the_report(sweep: Sweep) -> None
     for kind in ("png", "svg"):
         assert (sweep.folder / "figures" / f"confirmation-{name}.{kind}").stat().st_size > 1000
     again = call("confirm", sweep.folder, "--cell", cell_of(sweep).cell_id, "--epoch", SWITCH, "--seeds", "3")
-    assert "seed 2" not in again
+    assert "data order 2" not in again
     assert found[0].verdict.numbers() in again
+
+
+def test_the_help_says_how_many_data_orders_a_verdict_takes() -> None:
+    told = re.sub(r"[│\s]+", " ", call("confirm", "--help"))
+    assert "--data-orders" in told
+    assert "a verdict takes 3 at least" in told
 
 
 def event(cell_id: str, epoch: int, **other: object) -> dict[str, object]:
@@ -175,7 +182,7 @@ def test_all_takes_the_suspected_ones_deepest_first_and_says_what_cannot_be_fork
     (sweep.folder / "collapse_events.json").write_text(json.dumps(judged))
     assert suspected(sweep.folder, None) == [(cell_id, 6), (cell_id, 2), (cell_id, 4)]
     assert suspected(sweep.folder, 2) == [(cell_id, 6), (cell_id, 2)]
-    told = call("confirm", sweep.folder, "--all", "--limit", "2", "--seeds", "3")
+    told = call("confirm", sweep.folder, "--all", "--limit", "2", "--data-orders", "3")
     assert "the switch at epoch 6 has 1 of R = 2 epochs left" in told
     assert f"{cell_id}-2:" in told
     assert f"{cell_id}-4:" not in told

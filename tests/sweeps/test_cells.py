@@ -129,6 +129,18 @@ def test_difference() -> None:
     assert difference(a, replace(a, selector=el2n())) == {}
 
 
+def test_a_difference_tells_what_is_left_open_from_what_does_nothing() -> None:
+    dense = CellConfig()
+    open_, given = (CellConfig(prune_rate=0.5, pruner=rigl(), fc_prune_rate=rate) for rate in (None, 0.9))
+    assert difference(open_, given) == {"fc_prune_rate": ("null", 0.9)}
+    changed = difference(dense, open_)
+    assert changed["fc_prune_rate"] == (None, "null")
+    assert changed["scope"] == (None, "all")
+    assert changed["pruner.name"] == ("none", "rigl")
+    coreset = CellConfig(coreset_ratio=0.1, selector=el2n())
+    assert difference(dense, coreset)["select_every"] == (None, 20)
+
+
 def test_the_baselines_of_a_large_grid_are_added_once_per_seed() -> None:
     spec = load(GRIDS / "quickstart.yaml", [f"axes.seed={list(range(125))}"])
     assert len(expand(spec).cells) == 125 * 65
@@ -158,6 +170,20 @@ def test_a_label_tells_what_varies_in_the_sweep_and_nothing_that_all_cells_share
 def test_a_label_tells_any_other_field_that_varies() -> None:
     cells = [CellConfig(lr=lr) for lr in (0.05, 0.1)]
     assert list(labels(expand(spec_of(cells)).cells).values()) == ["p 0 α 1 lr 0.05 seed 0", "p 0 α 1 lr 0.1 seed 0"]
+
+
+def test_a_label_leaves_out_what_a_cell_leaves_open() -> None:
+    """A prune-only cell without a warm-up, whose pruner starts by it, beside cells that give one; a method's field."""
+    cells = [CellConfig(pruner=gmp(), prune_rate=0.5, warmup_epochs=given) for given in (None, 3)]
+    assert list(labels(expand(spec_of(cells, baselines=False)).cells).values()) == [
+        "p 0.5 α 1 gmp seed 0",
+        "p 0.5 α 1 gmp warmup_epochs 3 seed 0",
+    ]
+    starts = [CellConfig(pruner=gmp(start=start), prune_rate=0.5) for start in (None, 0.25)]
+    assert list(labels(expand(spec_of(starts, baselines=False)).cells).values()) == [
+        "p 0.5 α 1 gmp seed 0",
+        "p 0.5 α 1 gmp (start 0.25) seed 0",
+    ]
 
 
 def test_a_label_without_a_sweep_tells_what_methods_have_that_is_no_default() -> None:
