@@ -6,7 +6,7 @@ import pytest
 
 from analysis.events import KINDS
 from analysis.runs import validate_history, validate_runs
-from tests.bench.heldout_third import LEVELS, SCENARIOS, table, together
+from tests.bench.heldout_third import LEVELS, SCENARIOS, table, together, told
 from tests.bench.third_courses import Case, Plan, judged
 
 LOW, *_, HIGH = LEVELS.values()
@@ -94,3 +94,19 @@ def test_grids_together_keep_every_run_and_label() -> None:
 )
 def test_the_definitions_by_hand(drops: dict[str, float], fields: dict[str, object], said: set | None) -> None:
     assert judged(plan(**fields), Case(flat(**drops))) == said
+
+
+def test_a_joint_run_that_stays_near_chance_is_not_called_healthy() -> None:
+    near = {role: course - 0.8 + 0.12 for role, course in flat().items()}
+    assert judged(plan(), Case(near)) is None
+    never = near | {role: near[role] + 0.3 * (np.arange(1, 41) >= 10) for role in ("dense", "prune", "coreset")}
+    assert judged(plan(), Case(never)) == {("joint", "critical_double_loss", 10)}
+
+
+def test_a_lost_row_in_the_window_leaves_its_weights_unknown() -> None:
+    rows = pd.DataFrame({"epoch": np.arange(1, 41)})
+    lost = rows[rows["epoch"] != 22]
+    assert told(plan(), "sparse_capacity", 20, rows) == "sparse_capacity"
+    assert told(plan(), "sparse_capacity", 20, lost) == "critical_double_loss"
+    assert told(plan(), "sparse_capacity", 15, lost) == "sparse_capacity"
+    assert told(plan(), "single_loss", 20, lost) == "single_loss"

@@ -23,7 +23,9 @@ second differences taken off) for none; the binomial floor counts where the tabl
 * Transient is a recovery of at least ``BACK`` = 0.75, lasting one of at most ``DOWN`` = 0.35.
 * A loss is the joint run's own when excess is at least 1.5 thresholds and 0.65 of the drop, the control's when it is
   at most 0.5 thresholds or 0.35 of the drop. No event begins at a switch with fewer than R epochs left.
-* The mask moves both in the window of R epochs and in that up to the horizon, or in neither.
+* The mask moves both in the window of R epochs and in that up to the horizon, or in neither. Where a row of the
+  window is lost its counts are unknown, which is not zero: ``critical_double_loss`` and not ``sparse_capacity``.
+* A joint run that stays within 1.5 thresholds of chance from its first switch on must have an event there.
 * A dead layer and a diverged loss are labelled with the epoch that shows them first; accuracy goes to chance there.
 """
 
@@ -359,9 +361,10 @@ def table(level: tuple[float, float], name: str, seed: tuple[int, ...]) -> Gener
         for role in plan.roles:
             cell = f"{'-'.join(map(str, seed))}-{number}{role}"
             happens = [(kind, epoch) for who, kind, epoch in sorted(case.wanted) if who == role]
-            labels += [label(plan, case, role, cell, kind, epoch) for kind, epoch in happens]
-            seen = history(plan, setting, case, role, [told[role] for told in accuracies], rng)
+            seen = history(plan, setting, case, role, [one[role] for one in accuracies], rng)
             kept = (rng.random(len(seen)) >= setting.lost) | seen["epoch"].isin([len(seen), *(e for _, e in happens)])
+            known = [(told(plan, kind, epoch, seen[kept]), epoch) for kind, epoch in happens]
+            labels += [label(plan, case, role, cell, kind, epoch) for kind, epoch in known]
             rows.append(seen[kept].assign(cell_id=cell))
             runs.append(run(plan, setting, case, role, seen) | {"cell_id": cell, "seed": number})
     cells = [str(row["cell_id"]) for row in runs]
@@ -372,6 +375,12 @@ def table(level: tuple[float, float], name: str, seed: tuple[int, ...]) -> Gener
         period=dict.fromkeys(cells, plan.period),
         scenario=dict.fromkeys(cells, name),
     )
+
+
+def told(plan: Plan, kind: str, epoch: int, rows: pd.DataFrame) -> str:
+    """The kind that the rows which are left can show: where one of the window is lost, its weights are not zero."""
+    known = rows["epoch"].between(epoch, epoch + plan.period - 1).sum() == plan.period
+    return "critical_double_loss" if kind == "sparse_capacity" and not known else kind
 
 
 def label(plan: Plan, case: Case, role: str, cell: str, kind: str, epoch: int) -> Label:

@@ -178,7 +178,15 @@ def judged(plan: Plan, case: Case) -> frozenset[tuple[str, str, int]] | None:
         if len(readings) > 1 or None in readings:
             return None
         found |= {(role, kind, epoch) for told in readings for kind, epoch in told or ()}
-    return frozenset(found)
+    at_first = any(role == "joint" and epoch == plan.switches[0] for role, _, epoch in found)
+    return None if _near_chance(plan, case) and not at_first else frozenset(found)
+
+
+def _near_chance(plan: Plan, case: Case) -> bool:
+    """Whether it can be argued that the joint run never leaves chance after its first switch."""
+    course, first = case.clean["joint"], plan.switches[0]
+    above = float(course[first - 1 :].max()) - plan.chance if "joint" not in case.broken else np.inf
+    return above < CLEAR * thresholds(plan, course, first)[1]
 
 
 def _judged_run(plan: Plan, case: Case, role: str, itself: bool, flat: bool) -> tuple[tuple[str, int], ...] | None:
