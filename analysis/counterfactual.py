@@ -17,7 +17,7 @@ joint error is at most that of one; intervals are not adjusted for the number of
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -136,8 +136,16 @@ def intervals(values_CS: Floats) -> Summary:
 
 
 def judge(arms: pd.DataFrame, metric: str = "accuracy_test", margin: float = MARGIN) -> Verdict:
-    """The verdict on four arms (columns as in ``gaps``)."""
-    return verdict(gaps(arms, metric), margin)
+    """The verdict on four arms (columns as in ``gaps``); its reason says so where the data orders are all one run."""
+    found = verdict(gaps(arms, metric), margin)
+    if found.n < FEWEST or not _one_run(arms, metric):
+        return found
+    return replace(found, reason=f"{found.reason}; all {found.n} data orders gave the same runs, {_NO_ORDER}")
+
+
+def _one_run(arms: pd.DataFrame, metric: str) -> bool:
+    """Whether in every arm all data orders have the same accuracies, epoch by epoch."""
+    return bool((arms.groupby(["arm", "epoch"])[metric].nunique() <= 1).all())
 
 
 def verdict(found: pd.DataFrame, margin: float = MARGIN) -> Verdict:
@@ -203,6 +211,7 @@ def _decides(options: list[_Option]) -> int | None:
     return min((n for _, n in _leaning(options)), default=None)
 
 
+_NO_ORDER = "as those of a coreset of one batch do, so no interval tells of chance"
 _REASONS = {
     "confirmed": "together the two removals cost what neither costs alone",
     "amplified": "a single removal costs accuracy too, but together they cost more than both losses added",

@@ -108,6 +108,13 @@ def test_an_arm_of_the_same_bits_has_a_gap_of_zero_and_no_width() -> None:
     assert found.title == "refuted: samples_alone"
 
 
+def test_orders_that_are_all_one_run_are_said() -> None:
+    same = judge(arms([0.0] * 4, [0.2] * 4, [0.2] * 4))
+    assert same.title == "refuted: samples_alone"
+    assert "all 4 data orders gave the same runs" in same.reason
+    assert "same runs" not in judge(arms([0.0] * 4, spread(0.2), spread(0.2))).reason
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_too_few_orders_have_no_verdict(n: int) -> None:
     found = judge(arms([0.0] * n, [0.0] * n, [0.5] * n))
