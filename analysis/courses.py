@@ -35,7 +35,8 @@ class Courses:
     three at both ends). last_C is the last epoch that the run reached, planned_C the one it goes on to: last_C of a
     run that is over.
     references_C3 are rows of the same-seed references by PRUNE, CORESET, DENSE; -1 is none.
-    switches and periods are by group_C, the number of the run's experiment and schedule.
+    switches and periods are by group_C, the number of the run's experiment and schedule. treatment_C numbers what the
+    seeds of a cell have in common.
     """
 
     cells: pd.DataFrame
@@ -54,6 +55,7 @@ class Courses:
     samples_C: Floats
     references_C3: Ints
     group_C: Ints
+    treatment_C: Ints
     switches: tuple[tuple[int, ...], ...]
     periods: tuple[int, ...]
 
@@ -89,8 +91,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     split = _split(history, row_H, len(cells))
     accuracy_CT, switch_CT = matrix(f"accuracy_{split}"), matrix("switch") == 1
     filled_CT, group_C = filled(accuracy_CT, last_C), _groups(grid, cells)
-    of_group = [group_C == g for g in range(_many(group_C))]
-    found = [_switches(switch_CT[group], _told(cells[group], select_every)) for group in of_group]
+    found = [_switches(switch_CT[g], _told(cells[g], select_every)) for g in _members(group_C)]
     return Courses(
         cells,
         split,
@@ -108,6 +109,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
         _samples(cells, split),
         _references(grid, cells),
         group_C,
+        _treatments(cells),
         tuple(epochs for epochs, _ in found),
         tuple(period for _, period in found),
     )
@@ -196,8 +198,14 @@ def _groups(grid: Grid, cells: pd.DataFrame) -> Ints:
     return pd.factorize(number.loc[cells["facet"]], sort=True)[0].astype(np.int64)
 
 
-def _many(group_C: Ints) -> int:
-    return int(group_C.max(initial=-1)) + 1
+def _treatments(cells: pd.DataFrame) -> Ints:
+    named = cells[["facet", "role", "prune_rate", "coreset_ratio", "preservation"]].astype("str")
+    return named.groupby(list(named.columns), sort=True, dropna=False).ngroup().to_numpy().astype(np.int64)
+
+
+def _members(group_C: Ints) -> list[NDArray[np.bool_]]:
+    """Of each group the runs in it."""
+    return [group_C == g for g in range(int(group_C.max(initial=-1)) + 1)]
 
 
 def _told(cells: pd.DataFrame, settings: int | None) -> int | None:

@@ -11,7 +11,7 @@ from analysis.inference import Floats
 CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
 _SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
 _OF_MEDIAN = np.array([0.0, 1.0, 0.5, 1 - 3**0.5 / np.pi])  # variance of the median of 0 to 3 normal values
-ENOUGH = 8  # second differences that a local noise rests on; with fewer, the whole run's
+ENOUGH = 8  # second differences of each run that a local noise rests on at least
 
 
 @dataclass(frozen=True)
@@ -62,39 +62,44 @@ def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -
     own is 1.4826 · MAD of second differences / √6 within ± 2R epochs, none of them across a switch, and references the
     median of theirs, measured in the same way; share is the variance of a median of so many references to that of one.
     The whole is never below √(acc (1 − acc) / n_eval) at accuracy ``level``. Our reading: the definition's noise is the
-    run's, but a control's gap holds as much noise of the dense run; where fewer than ENOUGH second differences remain
-    in reach, all of the run's are used; and own is never below the references' median.
+    run's, but a control's gap holds as much noise of the dense run; own is never below the references' median; the
+    seeds of a treatment are as noisy as each other, so their second differences are taken together (those of one run
+    are some ten, and their MAD is off by a third); and where fewer than ENOUGH of a run's are in reach, as there are
+    with switches three or four epochs apart, its nearest ENOUGH are used.
     """
-    own = np.nan_to_num(_own_noise(c, rows, epoch, group))
-    theirs = np.full((len(rows), c.references_C3.shape[1]), np.nan)
-    for k in range(theirs.shape[1]):
-        there = c.references_C3[rows, k] >= 0
-        theirs[there, k] = _own_noise(c, c.references_C3[rows[there], k], epoch, group)
-    references = np.nan_to_num(median(theirs))
-    share = _OF_MEDIAN[(c.references_C3[rows] >= 0).sum(axis=1)]
-    measured: Floats = np.sqrt(np.maximum(own, references) ** 2 + share * references**2)
+    references = c.references_C3[rows]
+    noise_C = _noise(c, np.append(rows, references[references >= 0]), epoch, group)
+    own = np.nan_to_num(noise_C[rows])
+    theirs = np.nan_to_num(median(np.where(references >= 0, noise_C[references], np.nan)))
+    share = _OF_MEDIAN[(references >= 0).sum(axis=1)]
+    measured: Floats = np.sqrt(np.maximum(own, theirs) ** 2 + share * theirs**2)
     floor = np.sqrt(np.clip(level * (1 - level), 0, None) / c.samples_C[rows])
     bounded: Floats = np.maximum(measured, np.nan_to_num(floor))
     return bounded
 
 
-def _own_noise(c: Courses, rows: Ints, epoch: int, group: int) -> Floats:
+def _noise(c: Courses, rows: Ints, epoch: int, group: int) -> Floats:
+    """By run, the noise of its treatment near ``epoch``; NaN where no run of ``rows`` is of that treatment."""
+    noise_C = np.full(len(c.cells), np.nan)
+    for treatment in np.unique(c.treatment_C[rows]):
+        seeds = np.flatnonzero(c.treatment_C == treatment)
+        near = _near(c, seeds, epoch, group).reshape(1, -1)
+        off = np.abs(near - median(near))
+        noise_C[seeds] = CONSISTENT * median(off) / _SECOND_DIFFERENCE
+    return noise_C
+
+
+def _near(c: Courses, rows: Ints, epoch: int, group: int) -> Floats:
+    """The second differences of each run that its noise rests on, nearest first; NaN for those that it does not."""
     second = np.diff(c.accuracy_CT[rows], n=2, axis=1)  # column t is around epoch t + 2
     across = np.array([s + k for s in c.switches[group] for k in (-3, -2)], dtype=np.int64)
     second[:, across[(across >= 0) & (across < second.shape[1])]] = np.nan
-    reach = 2 * c.periods[group]
-    near = second[:, max(epoch - reach - 2, 0) : max(epoch + reach - 1, 0)]
-    few = np.isfinite(near).sum(axis=1) < ENOUGH
-    noise = _spread(near)
-    if few.any():
-        noise[few] = _spread(second[few])
-    return noise
-
-
-def _spread(second: Floats) -> Floats:
-    centred = np.abs(second - median(second)[:, None])
-    noise: Floats = CONSISTENT * median(centred) / _SECOND_DIFFERENCE
-    return noise
+    distance = np.abs(np.arange(second.shape[1]) + 2 - epoch)
+    order = np.argsort(distance, kind="stable")
+    nearest = second[:, order]
+    few = np.cumsum(np.isfinite(nearest), axis=1) <= ENOUGH
+    near: Floats = np.where((distance[order] <= 2 * c.periods[group]) | few, nearest, np.nan)
+    return near
 
 
 def expected_course(c: Courses, rows: Ints, epoch: int, ahead: int) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.collapse import collapse_events, notes
-from analysis.courses import courses, filled, median, smooth
+from analysis.courses import Courses, courses, filled, median, smooth
 from analysis.dips import Detection, local_noise
 from analysis.events import Event, to_json
 from analysis.runs import validate_history
@@ -268,6 +268,34 @@ def test_noise_is_that_of_the_epochs_nearby() -> None:
     level = np.full(40, 0.5)
     assert local_noise(c, every, 100, 0, level).mean() == pytest.approx(0.01, rel=0.1)
     assert local_noise(c, every, 300, 0, level).mean() == pytest.approx(0.001, rel=0.1)
+
+
+def alternating(amplitudes: list[float | np.ndarray], every: int) -> Courses:
+    """Seeds of one coreset-only cell at 0.8 ± amplitude in turn, 60 epochs, a switch every ``every``."""
+    at = np.arange(1, 61)
+    rows = [
+        pd.DataFrame({"cell_id": f"{k:012x}", "epoch": at, "accuracy_test": 0.8 + amplitude * (-1.0) ** at})
+        for k, amplitude in enumerate(amplitudes)
+    ]
+    history = pd.concat(rows).assign(coreset_size=1, switch=lambda h: h["epoch"] % every == 0)
+    return courses(table([run(0.0, 0.1, k, 0.8, epochs=60) for k in range(len(rows))]), validate_history(history))
+
+
+def test_the_noise_of_seeds_is_taken_together_by_hand() -> None:
+    """Second differences of ± 0.4 and ± 1.2 points, as many of each: their median is 0, their MAD 0.8 points."""
+    found = local_noise(alternating([0.001, 0.003], 5), np.arange(2), 30, 0, np.zeros(2))
+    assert found == pytest.approx([1.4826 * 0.008 / 6**0.5] * 2)
+
+
+def test_between_frequent_switches_the_noise_is_that_of_the_nearest_epochs_by_hand() -> None:
+    """R = 3 leaves one second difference in three, four within ± 2R: the nearest eight reach back to epoch 37.
+
+    They are ± 0.4 points; half of the whole run's are ± 20.
+    """
+    early = np.where(np.arange(1, 61) <= 30, 0.05, 0.001)
+    assert local_noise(alternating([early], 3), np.zeros(1, int), 54, 0, np.zeros(1)) == pytest.approx(
+        [1.4826 * 0.004 / 6**0.5]
+    )
 
 
 def test_the_noise_of_a_gap_is_also_that_of_the_references() -> None:

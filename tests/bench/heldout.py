@@ -1,4 +1,4 @@
-"""Made histories with known events, a second time: the held-out half of the detection benchmark.
+"""Made histories with known events, a second time: the half of the detection benchmark that was held out.
 
     python -m tests.bench.heldout [TABLES]
 
@@ -6,6 +6,7 @@ TABLES (30) of each scenario and each level of noise, scored as tests/bench/coll
 
 Written from the definitions alone (events, kinds, controls and statuses: "Collapse events in one run" in the analysis
 notes), before its author had seen the detector or the first generator, so that neither could be fitted to the other.
+The noise estimate was changed after its errors had been looked at: it is development data since.
 
 One table holds the four runs of a joint cell (dense, prune-only, coreset-only, joint) for one to five seeds. A clean
 course is a learning curve on the above-chance scale (stretched exponential or Hill curve in logit space, or a power
