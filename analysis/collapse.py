@@ -72,12 +72,17 @@ def notes(history: pd.DataFrame, runs: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _divergence(c: Courses) -> Ints:
-    """The epoch in which a run's loss was not finite or exploded; 0 for the others."""
+    """The epoch in which a run's loss was not finite or exploded; 0 for the others.
+
+    Of a run that is said to have diverged and has no infinite loss, the one after its last loss.
+    """
     chance = c.cells["chance"].to_numpy(dtype=np.float64, na_value=np.nan)
     uniform = -np.log(np.where((chance > 0) & (chance < 1), chance, np.nan))
     exploded = _first(np.isinf(c.loss_CT) | (c.loss_CT > EXPLODED * uniform[:, None]))
     said = (c.cells["reason"] == "diverged").to_numpy() if "reason" in c.cells else np.zeros(len(exploded), bool)
-    return np.where(said & (exploded == 0), c.last_C, exploded)
+    last_loss = c.epochs - c.finite_CT[:, ::-1].argmax(axis=1)
+    ended = np.where(c.finite_CT.any(axis=1), np.minimum(last_loss + 1, c.last_C), c.last_C)
+    return np.where(said & (exploded == 0), ended, exploded)
 
 
 def _first(true_CT: NDArray[np.bool_]) -> Ints:

@@ -3,7 +3,7 @@
 Column t of a matrix is epoch t + 1. What the history does not hold is NaN.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,8 @@ class Courses:
     cells: one row per run (cell_id, role, seed, prune_rate, coreset_ratio, and the facet's
     columns). accuracy_CT is of ``split``, the validation set where every run has one. filled_CT
     has missing epochs interpolated, smooth_CT is its running median of three epochs (the nearest
-    three at both ends). last_C is the last epoch that the run reached, planned_C the one it goes on to: last_C of a
-    run that is over.
+    three at both ends). finite_CT: whether an epoch has a loss, of any split, that is a number. last_C is the last
+    epoch that the run reached, planned_C the one it goes on to: last_C of a run that is over.
     references_C3 are rows of the same-seed references by PRUNE, CORESET, DENSE; -1 is none.
     switches and periods are by group_C, the number of the run's experiment and schedule. treatment_C numbers what the
     seeds of a cell have in common.
@@ -45,6 +45,7 @@ class Courses:
     filled_CT: Floats
     smooth_CT: Floats
     loss_CT: Floats
+    finite_CT: NDArray[np.bool_]
     dead_CT: Floats
     switch_CT: NDArray[np.bool_]
     counts: dict[str, Floats]
@@ -99,6 +100,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
         filled_CT,
         smooth(filled_CT, last_C),
         matrix("loss_train"),
+        _finite(matrix),
         matrix("dead_layers"),
         switch_CT,
         {name: matrix(name) for name in COUNTS},
@@ -196,6 +198,11 @@ def _groups(grid: Grid, cells: pd.DataFrame) -> Ints:
     fixed = grid.facets[[*grid.keys.experiment, *grid.keys.schedule]].astype("str").fillna("")
     number = pd.Series(fixed.groupby(list(fixed.columns), sort=True).ngroup(), index=grid.facets.index)
     return pd.factorize(number.loc[cells["facet"]], sort=True)[0].astype(np.int64)
+
+
+def _finite(matrix: Callable[[str], Floats]) -> NDArray[np.bool_]:
+    found = np.isfinite(np.stack([matrix(f"loss_{split}") for split in ("train", "val", "test")])).any(axis=0)
+    return np.asarray(found)
 
 
 def _treatments(cells: pd.DataFrame) -> Ints:

@@ -20,8 +20,8 @@ from analysis.inference import Floats
 SPREAD, OFFSET = 5.0, 0.75
 """Standard deviations of the prior, in logits: a slope of 5 is 1.4 logits from one cell to the next on a grid of 8.
 
-An offset of 0.75 foretells the collapses of other seeds better than one of 2 or of none, and follows the majority of the
-fitted seeds as well as one of 2 (five grids of digits, three seeds each).
+An offset of 0.75 foretells the collapses of other seeds better than one of 2, and follows the majority of the fitted
+seeds about as well (five grids of digits, three seeds each).
 """
 STEPS, HALVINGS, TOLERANCE = 100, 30, 1e-9
 LEAST_KEPT = 1e-6  # p = 1 keeps nothing, and has no logarithm

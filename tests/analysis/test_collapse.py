@@ -201,6 +201,14 @@ def test_divergence_ends_the_run() -> None:
     assert (event.kind, event.epoch, event.before) == ("divergence", 17, pytest.approx(0.85))
 
 
+def test_a_history_that_goes_on_after_a_divergence_tells_its_epoch() -> None:
+    loss = np.where(AT >= 18, np.nan, 0.3)
+    runs, history = sweep({"joint": step(0.85, 18, 0.75)}, loss_train=loss)
+    runs.loc[runs["prune_rate"].gt(0) & runs["coreset_ratio"].lt(1), "reason"] = "diverged"
+    event = only(collapse_events(runs, history))
+    assert (event.kind, event.epoch) == ("divergence", 18)
+
+
 def test_a_loss_that_explodes_is_a_divergence() -> None:
     loss = np.where(AT >= 18, 30.0, 0.3)
     event = only(collapse_events(*sweep({"joint": step(0.85, 18, 0.7)}, loss_train=loss)))
