@@ -31,7 +31,7 @@ from orchestration.tables import tables, write_tables
 from orchestration.tracking import Tracker
 from orchestration.views import planned
 from orchestration.watch import Watch
-from tests.orchestration.collapsing import GRID, HORIZON, SWITCH, collapsing, joint_id, without_joint
+from tests.orchestration.collapsing import collapsing, fall, grid, joint_id, without_joint
 from tests.orchestration.grids import Recorder, final_state, run, timeless
 
 PATIENCE = 240
@@ -56,10 +56,10 @@ def test_a_cell_that_collapses_is_stopped_at_once_and_is_a_row_with_its_reason(
     run_inline(watched(sweep, told))
     mine = joint_id(sweep)
     assert ("failed", mine) in told.calls
-    assert max(one.epoch for one in told.reports if one.cell_id == mine) == HORIZON
+    assert max(one.epoch for one in told.reports if one.cell_id == mine) == fall().horizon
     runs = tables(sweep)[0].set_index("cell_id")
     assert runs.loc[mine, "status"] == "stopped"
-    assert runs.loc[mine, "reason"].startswith(f"At the switch of epoch {SWITCH} accuracy fell")
+    assert runs.loc[mine, "reason"].startswith(f"At the switch of epoch {fall().switch} accuracy fell")
     assert runs.loc[mine, "reason"].endswith("(on_collapse)")
     assert pd.isna(runs.loc[mine, "accuracy_test"])
     assert set(runs.drop(mine)["status"]) == {"finished"}
@@ -82,7 +82,7 @@ def test_a_stopped_cell_stays_stopped_until_the_grid_no_longer_says_so(
     told = Recorder()
     again = run(collapsing(tmp_path), told)
     assert {one.cell_id for one in told.reports} == {joint_id(again)}
-    assert min(one.epoch for one in told.reports) == HORIZON + 1
+    assert min(one.epoch for one in told.reports) == fall().horizon + 1
     for cell in again.cells.cells:
         assert final_state(again, cell) == final_state(finished, cell)
 
@@ -104,7 +104,7 @@ def test_a_stopped_cell_that_mlflow_missed_is_written_by_the_next_run(
     assert run_of.info.status == "FAILED"
     assert run_of.data.tags["reason"].endswith("(on_collapse)")
     points = client.get_metric_history(run_of.info.run_id, "accuracy/val")
-    assert [point.step for point in points] == list(range(1, HORIZON + 1))
+    assert [point.step for point in points] == list(range(1, fall().horizon + 1))
 
 
 def test_controls_and_finished_cells_are_never_stopped(finished: Sweep, tmp_path: Path, always: None) -> None:
@@ -152,7 +152,7 @@ def copied(finished: Sweep, place: Path) -> Path:
 
 def grid_file(place: Path) -> Path:
     path = place / "collapsing.yaml"
-    path.write_text(f"{GRID}on_collapse: branch_with_preservation\n")
+    path.write_text(f"{grid()}on_collapse: branch_with_preservation\n")
     return path
 
 
@@ -170,7 +170,7 @@ def test_a_branch_is_the_cell_up_to_the_switch_and_a_row_of_its_own(finished: Sw
     assert run_command(grid_file(tmp_path), (), tmp_path, target, Console(quiet=True)) == 0
     sweep = branched(collapsing(tmp_path, store, BRANCH))
     (branch,) = (cell for cell in sweep.cells.cells if cell.branched_from)
-    assert branch.branched_from == f"{joint_id(sweep)}-{SWITCH}"
+    assert branch.branched_from == f"{joint_id(sweep)}-{fall().switch}"
     assert branch.config.preservation.name == "complete"
     runs, history = tables(sweep)
     assert len(runs) == len(finished.cells.cells) + 1
@@ -183,9 +183,9 @@ def test_a_branch_is_the_cell_up_to_the_switch_and_a_row_of_its_own(finished: Sw
         history.loc[history["cell_id"] == name, kept].reset_index(drop=True)
         for name in (joint_id(sweep), branch.cell_id)
     )
-    pd.testing.assert_frame_equal(mine.head(SWITCH - 1), its.head(SWITCH - 1))
-    assert its["loss_preservation"].notna().to_list() == (its["epoch"] >= SWITCH).to_list()
-    assert (mine["accuracy_test"] != its["accuracy_test"]).tail(40 - SWITCH).any()
+    pd.testing.assert_frame_equal(mine.head(fall().switch - 1), its.head(fall().switch - 1))
+    assert its["loss_preservation"].notna().to_list() == (its["epoch"] >= fall().switch).to_list()
+    assert (mine["accuracy_test"] != its["accuracy_test"]).tail(40 - fall().switch).any()
 
 
 def test_means_and_events_are_those_of_the_grid_alone_and_the_page_shows_both(finished: Sweep, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_kill_neither_loses_nor_doubles_a_branch(finished: Sweep, tmp_path: Pa
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     reached = max(sweep.store.epochs(stage))
-    assert SWITCH <= reached < 40
+    assert fall().switch <= reached < 40
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     runs, history = tables(branched(collapsing(tmp_path / "out", store, BRANCH)))
@@ -261,7 +261,7 @@ def test_branches_on_ray_are_runs_of_their_own_in_mlflow(finished: Sweep, tmp_pa
     runs = [one for one in client.search_runs([experiment.experiment_id]) if "cell_id" in one.data.tags]
     (branch,) = (one for one in runs if "branched_from" in one.data.tags)
     assert len(runs) == 5
-    assert branch.data.tags["branched_from"] == f"{joint_id(finished)}-{SWITCH}"
-    assert branch.data.params["preservation_from"] == str(SWITCH)
+    assert branch.data.tags["branched_from"] == f"{joint_id(finished)}-{fall().switch}"
+    assert branch.data.params["preservation_from"] == str(fall().switch)
     assert branch.info.status == "FINISHED"
     assert {one.data.tags.get("collapse") for one in runs} == {None, "critical_double_loss (suspected)"}

@@ -9,16 +9,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.collapse import collapse_events
 from analysis.events import Event, to_json
-from analysis.runs import validate_history, validate_runs
 from orchestration import watch
 from orchestration.observer import Observers, Report
 from orchestration.sweep import Sweep
-from orchestration.tables import tables
 from orchestration.tracking import Tracker
 from orchestration.watch import Watch
-from tests.orchestration.collapsing import HORIZON, SWITCH, collapsing, joint_id, without_joint
+from tests.orchestration.collapsing import collapsing, fall, joint_id, offline, without_joint
 from tests.orchestration.grids import Recorder, run
 
 PATIENCE = 60
@@ -37,11 +34,6 @@ class Diary(Recorder):
         self.told.append((newest, cell_id, events[0] if events else None))
 
 
-def offline(sweep: Sweep) -> tuple[Event, ...]:
-    runs, history = tables(sweep)
-    return collapse_events(validate_runs(runs), validate_history(history))
-
-
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look whenever there is something new, whatever that costs."""
@@ -57,11 +49,11 @@ def test_an_event_is_told_while_its_run_goes_on_and_settled_at_its_horizon(
     run(sweep, Observers((diary, Watch(sweep, diary))))
     mine = [(epoch, event) for epoch, cell_id, event in diary.told if cell_id == joint_id(sweep) and event is not None]
     by_status = {status: [at for at, event in mine if event.status == status] for status in ("open", "suspected")}
-    assert SWITCH <= min(by_status["open"]) < max(by_status["open"]) == HORIZON - 1
-    assert min(by_status["suspected"]) == HORIZON < 40
+    assert fall().switch <= min(by_status["open"]) < max(by_status["open"]) == fall().horizon - 1
+    assert min(by_status["suspected"]) == fall().horizon < 40
     last, found = mine[-1][1], [event for event in offline(sweep) if event.cell_id == joint_id(sweep)]
     assert to_json([last]) == to_json(found)
-    assert (last.epoch, last.kind) == (SWITCH, "critical_double_loss")
+    assert (last.epoch, last.kind) == (fall().switch, "critical_double_loss")
 
 
 def test_without_its_controls_an_event_waits_for_them(finished: Sweep, tmp_path: Path, always: None) -> None:
@@ -142,7 +134,7 @@ def test_mlflow_has_the_tag_and_the_metrics_before_the_sweep_is_over(
     wait_for(lambda: child().get("collapse") == "critical_double_loss (suspected)")
     points = client.get_metric_history(child()["run_id"], "collapse/drop")
     event = next(event for event in offline(sweep) if event.cell_id == joint_id(sweep))
-    assert points[-1].step == HORIZON
+    assert points[-1].step == fall().horizon
     assert points[-1].value == pytest.approx(event.drop)
     assert tracker.close({}) == 0
     assert len({(point.step, point.value) for point in points}) == len(points)
