@@ -5,6 +5,7 @@ Column t of a matrix is epoch t + 1. What the history does not hold is NaN.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -82,13 +83,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     epoch_H = history["epoch"].to_numpy(dtype=np.int64)
     last_C, planned_C = _last(cells, row_H, epoch_H)
     shape = len(cells), int(max(epoch_H.max(initial=1), planned_C.max(initial=1)))
-
-    def matrix(column: str) -> Floats:
-        out = np.full(shape, np.nan)
-        if column in history:
-            out[row_H, epoch_H - 1] = history[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        return out
-
+    matrix = partial(_matrix, shape, history, row_H, epoch_H)
     split = _split(history, row_H, len(cells))
     accuracy_CT, switch_CT = matrix(f"accuracy_{split}"), matrix("switch") == 1
     filled_CT, group_C = filled(accuracy_CT, last_C), _groups(grid, cells)
@@ -117,14 +112,20 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     )
 
 
+def _matrix(shape: tuple[int, int], history: pd.DataFrame, row_H: Ints, epoch_H: Ints, column: str) -> Floats:
+    """A column by (run, epoch); NaN where the history has none."""
+    out = np.full(shape, np.nan)
+    if column in history:
+        out[row_H, epoch_H - 1] = history[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    return out
+
+
 def matrices(c: Courses, history: pd.DataFrame, columns: Iterable[str]) -> dict[str, Floats]:
     """Further columns of the history by (run, epoch); NaN throughout where there is no such column."""
     row_H = pd.Index(c.cells["cell_id"]).get_indexer(pd.Index(history["cell_id"]))
     known, epoch_H = row_H >= 0, history["epoch"].to_numpy(dtype=np.int64)
-    out = {name: np.full(c.accuracy_CT.shape, np.nan) for name in columns}
-    for name in set(out) & set(history.columns):
-        out[name][row_H[known], epoch_H[known] - 1] = history[name].to_numpy(dtype=np.float64, na_value=np.nan)[known]
-    return out
+    of_runs = history[known], row_H[known], epoch_H[known]
+    return {name: _matrix(c.accuracy_CT.shape, *of_runs, name) for name in columns}
 
 
 def median(values: Floats) -> Floats:
