@@ -11,6 +11,7 @@ from analysis.inference import Floats
 CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
 _SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
 _OF_MEDIAN = np.array([0.0, 1.0, 0.5, 1 - 3**0.5 / np.pi])  # variance of the median of 0 to 3 normal values
+DEEPER = 2.0
 ENOUGH = 8  # second differences of each run that a local noise rests on at least
 
 
@@ -127,19 +128,27 @@ def _level(c: Courses, rows: Ints, epoch: int, ahead: int) -> Floats:
 def find_dips(c: Courses, settings: Detection) -> Dips:
     """Every event of every run, in order of group and epoch; one per run until it has recovered.
 
+    So a slow decline is one event and not one per switch. Our reading: a fall ``DEEPER`` times as deep as the one that
+    a run has not recovered from is another event, for a small dip must not hide the collapse that follows it.
     Of runs with accuracies now and then alone there is none: their noise cannot be told.
     """
-    open_until = np.zeros(len(c.cells), dtype=np.int64)
+    open_until, open_drop = np.zeros(len(c.cells), dtype=np.int64), np.zeros(len(c.cells))
     stuck_at = never_launched(c, settings)
     parts = [_none()]
     for group, epochs in enumerate(c.switches):
         rows = np.flatnonzero((c.group_C == group) & c.followed).astype(np.int64)
         for epoch in epochs:
-            free = rows[(open_until[rows] < epoch) & (epoch <= c.last_C[rows])]
-            dips, back = _at(c, free, epoch, group, stuck_at[free] == epoch, settings)
-            open_until[dips.row] = back
+            there = rows[epoch <= c.last_C[rows]]
+            dips, back = _at(c, there, epoch, group, stuck_at[there] == epoch, settings)
+            new = (open_until[dips.row] < epoch) | (dips.drop > DEEPER * open_drop[dips.row])
+            dips = _of(dips, new)
+            open_until[dips.row], open_drop[dips.row] = back[new], dips.drop
             parts.append(dips)
     return Dips(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Dips)})
+
+
+def _of(dips: Dips, which: NDArray[np.bool_]) -> Dips:
+    return Dips(**{f.name: getattr(dips, f.name)[which] for f in fields(Dips)})
 
 
 def _none() -> Dips:
