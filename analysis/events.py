@@ -128,11 +128,17 @@ def suspects(events: Iterable[Event]) -> tuple[Event, ...]:
 
 
 def summary(events: Iterable[Event]) -> str:
-    """``7 critical double-losses (6 suspected, 1 confirmed), 3 single losses``."""
+    """``7 critical double-losses (6 suspected, 1 confirmed), 3 single losses, 1 refuted as a double loss``."""
     kinds: dict[str, list[Event]] = {}
+    refuted = 0
     for event in events:
-        kinds.setdefault(event.kind, []).append(event)
-    return ", ".join(_counted(kind, kinds[kind]) for kind in KINDS if kind in kinds) or "none"
+        if event.status.startswith("refuted"):
+            refuted += 1
+        else:
+            kinds.setdefault(event.kind, []).append(event)
+    told = [_counted(kind, kinds[kind]) for kind in KINDS if kind in kinds]
+    told += [f"{refuted} refuted as {'a double loss' if refuted == 1 else 'double losses'}"] if refuted else []
+    return ", ".join(told) or "none"
 
 
 def _counted(kind: str, events: list[Event]) -> str:

@@ -30,7 +30,7 @@ def _why(e: Event) -> str:
         "layer_collapse": "A layer had no live weight in the window." if math.isfinite(e.threshold) else "",
         "single_loss": _single(e),
         "sparse_capacity": f"Neither control lost it; {_nothing(e)}, so nothing was lost twice.",
-        "critical_double_loss": f"{_lasting(e)}, neither control did, and {_both(e)} were removed in the window.",
+        "critical_double_loss": f"{_lasting(e)}, neither control lost it, and {_both(e)} were removed in the window.",
         "unattributed": _unattributed(e),
     }
     return why.get(e.kind, "")
@@ -47,9 +47,10 @@ def _open(e: Event) -> str:
 
 
 def _lasting(e: Event) -> str:
-    return (
-        "It lasted" if not math.isfinite(e.recovery) else f"It lasted ({_share(e.recovery)} back by epoch {e.horizon})"
-    )
+    if not math.isfinite(e.recovery):
+        return "It lasted"
+    told = "further down" if e.recovery < 0 else f"{_share(e.recovery)} back"
+    return f"It lasted ({told} by epoch {e.horizon})"
 
 
 def _single(e: Event) -> str:
@@ -86,4 +87,4 @@ def _percent(fraction: float) -> str:
 
 
 def _share(fraction: float) -> str:
-    return f"{100 * fraction:.0f} %".replace("-", "−")
+    return f"{100 * fraction:.0f} %"

@@ -29,7 +29,7 @@ from core import macs, rng, schedule
 from core.config import CellConfig, as_dict, canonical, first_selection, preservation_starts
 from core.copies import Copies, fuse
 from core.coresets import SELECTORS
-from core.coresets.samples import Copy, Coreset, Samples
+from core.coresets.samples import Copy, Coreset, Samples, check_chosen
 from core.costs import Meter
 from core.data.augment import AUGMENTATIONS
 from core.data.bundle import Bundle, Split
@@ -146,12 +146,14 @@ class Trainer:
         started = time.perf_counter()
         selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
         progress = epoch / self.cell.epochs
+        size = count(self.cell.selector.share(self.cell.coreset_ratio, progress), len(self.bundle.train))
         coreset = selector.select(
             self._samples(selector.needs),
-            size=count(self.cell.selector.share(self.cell.coreset_ratio, progress), len(self.bundle.train)),
+            size=size,
             progress=progress,
             rng=rng.generator(self.cell.seed, "select", epoch),
         )
+        check_chosen(coreset.index_M, size, len(self.bundle.train), selector)
         before, self.index_M = self.index_M, coreset.index_M
         self.weight_N, self.selector_state, self.copy = self._spread(coreset), coreset.state, coreset.copy
         if coreset.copy is not None:

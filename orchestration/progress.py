@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from analysis.events import Event
 from orchestration.observer import Report
 from orchestration.speech import say
+from orchestration.store import STOPPED
 from sweeps.cells import Cell, labels
 
 SHOWN = 8
@@ -83,7 +85,7 @@ class Progress:
         with self._lock:
             self.running.pop(cell_id, None)
             self.failures[cell_id] = reason
-        say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", "failed")
+        say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", _ended(reason))
 
     def retried(self, cell_id: str, reason: str) -> None:
         """Another worker will go on with the cell."""
@@ -103,7 +105,9 @@ class Progress:
         """One line: counts, time left, best cell."""
         total = self._already + len(self._cells)
         counts = f"{self._already + len(self.done)} of {total} cells done, {len(self.running)} running"
-        parts = [counts, f"{len(self.failures)} failed", f"{clock(time.monotonic() - self._started)} elapsed"]
+        ended = Counter(map(_ended, self.failures.values()))
+        parts = [counts, f"{ended['failed']} failed", *[f"{ended['stopped']} stopped"] * ("stopped" in ended)]
+        parts += [f"{clock(time.monotonic() - self._started)} elapsed"]
         parts += [f"{len(self.collapses)} collapsed"] if self.collapses else []
         left = self.seconds_left()
         if left is not None:
@@ -176,6 +180,10 @@ class EpochLines:
 
     def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
         """Nobody looks: a cell alone has no controls."""
+
+
+def _ended(reason: str) -> str:
+    return "stopped" if reason.endswith(STOPPED) else "failed"
 
 
 def clock(seconds: float) -> str:

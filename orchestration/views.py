@@ -104,9 +104,11 @@ def status(folder: Path, console: Console) -> None:
     sweep = branched(sweep_of(folder))
     left = sweep.to_do()
     failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
-    total = len(sweep.cells.cells)
+    total, stopped = len(sweep.cells.cells), sum(map(sweep.stopped, sweep.cells.cells))
+    given_up = f", {stopped} stopped" if stopped else ""
     waiting = f", {len(left) - len(failed)} to do" if len(left) > len(failed) else ""
-    say(console, f"{sweep.spec.name}: {total - len(left)} of {total} cells done, {len(failed)} failed{waiting}")
+    done = f"{total - len(left) - stopped} of {total} cells done"
+    say(console, f"{sweep.spec.name}: {done}, {len(failed)} failed{given_up}{waiting}")
     for cell_id, reason in failed.items():
         say(console, f"{cell_id}: {reason}", "failed")
 

@@ -61,10 +61,11 @@ class Resources:
 
 @plugin
 class EarlyStopping:
-    """Give up a joint cell whose validation accuracy is below ``below`` in ``patience`` evaluated epochs in a row.
+    """Give up a joint cell whose validation accuracy is below ``below`` for ``patience`` epochs on end.
 
-    Counted from epoch ``after`` + 1 on. The rule looks at one cell alone, so what is stopped does not depend on the
-    order in which cells run. Baselines are never stopped, and a stopped cell enters no mean.
+    Counted from epoch ``after`` + 1 on; an epoch that is not evaluated is as the evaluated ones around it. The rule
+    looks at one cell alone, so what is stopped does not depend on the order in which cells run. Baselines are never
+    stopped, and a stopped cell enters no mean.
     """
 
     below: Fraction
@@ -73,12 +74,14 @@ class EarlyStopping:
 
     def verdict(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Why a cell with this history is stopped; ``None`` when it goes on."""
-        low = 0
+        since = None
         for row in rows:
-            if row["epoch"] > self.after and row["accuracy_val"] is not None:
-                low = low + 1 if row["accuracy_val"] < self.below else 0
-            if low >= self.patience:
-                said = f"validation accuracy below {self.below:g} in {self.patience} epochs up to {row['epoch']}"
+            if row["epoch"] <= self.after or row["accuracy_val"] is None:
+                continue
+            low = row["accuracy_val"] < self.below
+            since = (since or row["epoch"]) if low else None
+            if since is not None and row["epoch"] - since + 1 >= self.patience:
+                said = f"validation accuracy below {self.below:g} from epoch {since} to {row['epoch']}"
                 return f"{said} (early_stopping)"
         return None
 

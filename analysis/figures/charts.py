@@ -48,7 +48,7 @@ LOOK: dict[str, Look] = {
     "a lasting loss": Look("#D55E00", "X"),
 }
 TITLE, TEXT, TICK, NOTE = 14.0, 12.0, 11.0, 10.0
-WIDTH, LEFT, RIGHT, GAP_X, GAP_Y, HIGH = 10.2, 0.82, 0.2, 0.62, 0.62, 2.2
+WIDTH, LEFT, RIGHT, GAP_X, GAP_Y, HIGH = 10.2, 0.95, 0.2, 0.62, 0.62, 2.2
 EVERY = 3  # epochs from one marker of a line to its next
 LEAST = 10.0  # per cent that an accuracy's axis spans at least, so that noise does not fill it
 
@@ -74,6 +74,7 @@ def draw(info: Charts) -> Figure:
         last = k + columns >= len(info.charts)
         axes.set_xlabel("epoch" if last else "", size=TEXT)
         axes.set_ylabel(chart.unit if j == 0 else "", size=TEXT)
+        axes.yaxis.set_label_coords((0.3 - x) / wide, 0.5)  # whatever the width of the numbers on the axis
     if info.shared:
         _share(drawn, columns)
     figure.text(0.2 / WIDTH, 1 - 0.16 / height, title, size=TITLE, weight="bold", va="top")

@@ -97,6 +97,21 @@ class Coreset:
     """Its weights take the place in the network that they were cut from; preservation records its predictions."""
 
 
+def check_chosen(index_M: Tensor, size: int, total: int, selector: Selector) -> None:
+    """Raises ``ValueError`` for what is no coreset of ``size`` of ``total`` samples, as another package may return."""
+    chosen = index_M.sort().values
+    once = int((chosen.diff() > 0).sum()) + min(1, len(chosen))
+    wrong = ""
+    if once != len(chosen):
+        wrong = f"{len(chosen) - once} samples more than once"
+    elif len(chosen) and not 0 <= int(chosen[0]) <= int(chosen[-1]) < total:
+        wrong = f"samples {int(chosen[0])} to {int(chosen[-1])} of 0 to {total - 1}"
+    elif not len(chosen) or (selector.exact_size and len(chosen) != size):
+        wrong = f"{len(chosen)} samples where {size} were asked of it"
+    if wrong:
+        raise ValueError(f"selector {selector.name} returned {wrong}; a coreset holds each sample once")
+
+
 class Selector:
     """A rule that chooses training samples. Subclasses are plug-ins; their fields are their hyper-parameters."""
 

@@ -123,6 +123,16 @@ def test_recovery_is_at_the_horizon(regained: float, kind: str) -> None:
     assert event.recovery == pytest.approx(regained)
 
 
+def test_a_small_dip_does_not_hide_the_collapse_that_follows_it() -> None:
+    fallen = step(0.85, 15, 0.06) - 0.4 * (AT >= 25)
+    events = [event for event in collapse_events(*sweep({"joint": fallen})) if event.role == "joint"]
+    assert {event.epoch for event in events} == {15, 25}
+    deepest = max(events, key=lambda event: event.drop)
+    assert (deepest.epoch, deepest.drop) == (25, pytest.approx(0.4))
+    slow = step(0.85, 15, 0.06) - 0.06 * (AT >= 20) - 0.1 * (AT >= 25)
+    assert len([e for e in collapse_events(*sweep({"joint": slow})) if e.role == "joint"]) == 1
+
+
 def test_one_event_until_it_has_recovered() -> None:
     slow = 0.85 - np.clip(0.03 * (AT - 9), 0, 0.6)
     event = only(collapse_events(*sweep({"joint": slow})))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,12 @@ def test_words_and_counts() -> None:
     assert numbers["events_critical_double_loss"] == numbers["events_suspected"] == numbers["events_single_loss"] == 1
     assert numbers["events_transient"] == 0
     assert len(numbers) == len(events.KINDS) + 1
+
+
+def test_a_refuted_one_is_counted_as_none() -> None:
+    found = collapse_events(*sweep(LOST))
+    told = [replace(found[0], status="refuted: samples_alone"), *found[1:]]
+    assert events.summary(told) == "1 single loss, 1 refuted as a double loss"
 
 
 def test_kinds_have_names_and_meanings() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from core.config import CellConfig
 from core.coresets import SELECTORS
+from core.coresets.samples import check_chosen
 from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
 from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded, SupportMeasured
@@ -272,6 +273,22 @@ def test_an_online_selector_chooses_in_every_epoch(selector: str, sizes: set[int
     assert [e.epoch for e in events if isinstance(e, SupportMeasured)] == [3, 4, 6, 8]
     trained = [e.trained for e in epochs(events)]
     assert trained[2:] == [e.size for e in selected]
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        ([0, 1, 1], "selector el2n returned 1 samples more than once"),
+        ([0, 1], "selector el2n returned 2 samples where 3 were asked of it"),
+        ([-1, 1, 2], "selector el2n returned samples -1 to 2 of 0 to 9"),
+        ([1, 2, 10], "selector el2n returned samples 1 to 10 of 0 to 9"),
+    ],
+)
+def test_what_is_no_coreset_is_refused(index: list[int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_chosen(torch.tensor(index), 3, 10, SELECTORS["el2n"]())
+    check_chosen(torch.tensor([9, 0, 4]), 3, 10, SELECTORS["el2n"]())
+    check_chosen(torch.tensor([9, 0]), 3, 10, SELECTORS["infobatch"]())
 
 
 def test_infobatch_ends_with_all_samples_alike() -> None:

@@ -160,7 +160,7 @@ def test_stopped_cells_are_rows_of_their_own_and_baselines_go_on(tmp_path: Path)
     joint = (runs["prune_rate"] > 0) & (runs["coreset_ratio"] < 1)
     assert set(runs.loc[joint, "status"]) == {"stopped"}
     assert set(runs.loc[~joint, "status"]) == {"finished"}
-    assert runs.loc[joint, "reason"].str.contains("validation accuracy below 1 in 2 epochs up to 3").all()
+    assert runs.loc[joint, "reason"].str.contains("validation accuracy below 1 from epoch 2 to 3").all()
     assert runs.loc[joint, "accuracy_test"].isna().all()
     assert sweep.to_do() == ()
     without = tiny(tmp_path, TINY, "axes.seed=[0]", "data.spread=9.0")
@@ -172,7 +172,7 @@ def test_only_evaluated_epochs_stop_a_cell(tmp_path: Path) -> None:
     runs, _ = tables(run(tiny(tmp_path, TINY + HARD, "axes.seed=[0]", "data.spread=9.0", "evaluate_every=2")))
     stopped = runs[runs["status"] == "stopped"]
     assert len(stopped)
-    assert stopped["reason"].str.contains("validation accuracy below 1 in 2 epochs up to 5").all()
+    assert stopped["reason"].str.contains("validation accuracy below 1 from epoch 3 to 5").all()
 
 
 def test_a_lost_worker_is_replaced_three_times_and_then_the_cell_has_failed(tmp_path: Path) -> None:
