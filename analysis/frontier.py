@@ -175,7 +175,10 @@ def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]
 def _counted(collapse: pd.DataFrame) -> str:
     """How many joint cells collapsed, and what their number of seeds can say of that."""
     collapsed, established = (int(collapse[name].sum()) for name in ("collapsed", "established"))
-    said, most = f"{collapsed} of {len(collapse)} joint cells collapsed", int(collapse["n"].max())
+    judged, most = int((collapse["n"] > 0).sum()), int(collapse["n"].max())
+    said = f"{collapsed} of {judged or len(collapse)} joint cells collapsed"
+    if 0 < judged < len(collapse):
+        said = f"{said} ({len(collapse) - judged} more have no finished seed to judge)"
     if most == 0:
         return f"{said}: no seed has all controls of its cell, so none can be judged"
     said += ", each judged by one seed" if most == 1 else " in more than half of their seeds"
