@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from core.config import CellConfig, canonical, first_selection, selection_acts_from
+from core.config import CellConfig, canonical, first_selection, preservation_starts, selection_acts_from
 from core.coresets import SELECTORS
 from core.data import SOURCES
 from core.data.load import load_bundle
@@ -221,8 +221,17 @@ def test_two_cells_part_at_the_first_field_that_differs_and_never_meet_again(a: 
     a, b = canonical(a), canonical(b)
     assume(a != b)
     names = [name for name in a.__dataclass_fields__ if _told(a, name) != _told(b, name)]
-    starts = [acts_from(cell, name) for cell in (a, b) for name in names]
+    starts = [_starts(cell, name) for cell in (a, b) for name in names]
     assert shared(a, b) == min([*starts, a.epochs + 1]) - 1
+
+
+def _starts(cell: CellConfig, name: str) -> int:
+    """From when a field acts. What preserves from a later switch on preserves nothing before, as a cell without."""
+    if not name.startswith("preservation"):
+        return acts_from(cell, name)
+    if cell.preservation.name == "none" or cell.preservation_from is not None:
+        return preservation_starts(cell)
+    return acts_from(cell, "preservation")
 
 
 def _told(cell: CellConfig, name: str) -> Any:
