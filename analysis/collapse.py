@@ -263,8 +263,7 @@ def _number(value: float) -> float:
 
 def _with_confidence(events: list[Event], c: Courses) -> tuple[Event, ...]:
     """Each event with the share of its cell's seeds that show its kind."""
-    named = [c.cells[name].astype("str") for name in ("facet", "role", "prune_rate", "coreset_ratio", "preservation")]
-    cell = pd.Series(list(zip(*named, strict=True)), index=c.cells["cell_id"])
+    cell = pd.Series(c.treatment_C, index=c.cells["cell_id"])
     seeds = cell.value_counts()
     shown = {(e.cell_id, e.kind) for e in events}
     count = pd.Series([(cell[cell_id], kind) for cell_id, kind in shown], dtype="object").value_counts()

@@ -33,8 +33,8 @@ class Courses:
     cells: one row per run (cell_id, role, seed, prune_rate, coreset_ratio, and the facet's
     columns). accuracy_CT is of ``split``, the validation set where every run has one. filled_CT
     has missing epochs interpolated, smooth_CT is its running median of three epochs (the nearest
-    three at both ends). finite_CT: whether an epoch has a loss, of any split, that is a number. last_C is the last
-    epoch that the run reached, planned_C the one it goes on to: last_C of a run that is over.
+    three at both ends). finite_CT: whether an epoch has a loss, of any split, that is a number, or trains on nothing.
+    last_C is the last epoch that the run reached, planned_C the one it goes on to: last_C of a run that is over.
     references_C3 are rows of the same-seed references by PRUNE, CORESET, DENSE; -1 is none.
     switches and periods are by group_C, the number of the run's experiment and schedule. treatment_C numbers what the
     seeds of a cell have in common.
@@ -202,8 +202,8 @@ def _groups(grid: Grid, cells: pd.DataFrame) -> Ints:
 
 
 def _finite(matrix: Callable[[str], Floats]) -> NDArray[np.bool_]:
-    found = np.isfinite(np.stack([matrix(f"loss_{split}") for split in ("train", "val", "test")])).any(axis=0)
-    return np.asarray(found)
+    known = [np.isfinite(matrix(f"loss_{split}")) for split in ("train", "val", "test")]
+    return np.asarray(np.logical_or.reduce([*known, matrix("coreset_size") == 0]), dtype=np.bool_)
 
 
 def _treatments(cells: pd.DataFrame) -> Ints:

@@ -22,8 +22,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def wrap(text: str, width: float, size: float = SMALL) -> str:
-    """``text`` broken into lines that fit ``width`` inches at font size ``size``."""
-    return "\n".join(textwrap.wrap(text, max(24, int(width * 72 / (0.52 * size)))))
+    """``text`` broken into lines that fit ``width`` inches at font size ``size``, a number of seeds kept whole."""
+    return "\n".join(textwrap.wrap(text.replace("n = ", "n\u00a0=\u00a0"), max(24, int(width * 72 / (0.52 * size)))))
 
 
 def lines(text: str) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,21 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     told = capsys.readouterr()
     assert told.err.count("\n") == 1
     return told.err
+
+
+def starts_nothing(
+    text: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: Iterable[str] = (),
+) -> str:
+    """The one sentence with which ``swast run`` of a grid.yaml with this text is refused, leaving no output folder."""
+    grid, output = tmp_path / "grid.yaml", tmp_path / "out"
+    grid.write_text(text)
+    told = refused(capsys, monkeypatch, "run", grid, "--output", output, *options)
+    assert not output.exists()
+    return told
 
 
 @pytest.fixture
@@ -214,11 +230,8 @@ def test_a_wrong_grid_is_one_sentence_and_starts_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text(text)
-    told = refused(capsys, monkeypatch, "run", path, "--output", tmp_path / "out")
-    assert all(part in told for part in ["bad.yaml", *parts])
-    assert not (tmp_path / "out").exists()
+    told = starts_nothing(text, tmp_path, capsys, monkeypatch)
+    assert all(part in told for part in ["grid.yaml", *parts])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from orchestration.reachable import refusal
 from orchestration.sweep import Sweep
 from orchestration.tracking import Tracker, check_server
 from tests.orchestration.grids import TINY, run, tiny
-from tests.orchestration.test_cli import refused
+from tests.orchestration.test_cli import starts_nothing
 
 
 @pytest.fixture
@@ -66,11 +66,8 @@ def test_a_dead_server_is_one_sentence_at_once_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    grid = tmp_path / "tiny.yaml"
-    grid.write_text(TINY)
     given = [part.format(dead) for part in option]
-    assert said.format(dead) in refused(capsys, monkeypatch, "run", grid, "--output", tmp_path / "out", *given)
-    assert not (tmp_path / "out").exists()
+    assert said.format(dead) in starts_nothing(TINY, tmp_path, capsys, monkeypatch, given)
 
 
 def test_a_server_behind_a_proxy_and_a_database_are_left_to_mlflow(dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
