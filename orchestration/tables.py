@@ -25,7 +25,9 @@ NOT_IN_HISTORY = (*PER_CLASS, "flops_full", "time")
 
 
 def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs table (one row per finished or failed cell) and the history table (one row per cell and epoch)."""
+    """The runs table (one row per cell that finished, failed or was stopped) and the history table (one row per cell
+    and epoch); of a cell that did not finish what it cost and its epochs so far, no accuracy of its end.
+    """
     runs: list[dict[str, Any]] = []
     history: list[dict[str, Any]] = []
     extra = further_fields(sweep)
@@ -36,8 +38,10 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
             history += [_history_row(cell, row) for row in rows]
         elif (reason := sweep.store.failure(cell.cell_id)) is not None:
-            status = "stopped" if sweep.stopped_by(cell) else "failed"
-            runs.append({**describe(sweep, cell, extra), "status": status, "reason": reason})
+            rows = rows_so_far(sweep.chains[cell.cell_id], sweep.store)
+            told = {"status": "stopped" if sweep.stopped_by(cell) else "failed", "reason": reason}
+            runs.append({**describe(sweep, cell, extra), **told, **(costs(cell.config, rows) if rows else {})})
+            history += [_history_row(cell, row) for row in rows]
     frame = pd.DataFrame(runs, columns=_columns(runs))
     for field in extra if runs else ():
         if any(isinstance(value, str) for value in frame[field]):  # 100 beside "per_interval: 5" or "null"
@@ -150,12 +154,15 @@ def _columns(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def totals(sweep: Sweep) -> dict[str, float]:
-    """What the finished cells cost: as if each had run alone, and executed, with every shared epoch once."""
+    """What the cells have cost, those that failed or were stopped included: as if each had run alone, and executed,
+    with every shared epoch once.
+    """
     alone: dict[str, float] = {"flops_dense": 0.0, "flops_evaluation": 0.0, "seconds": 0.0}
     executed = dict(alone)
     seen: set[tuple[str, int]] = set()
     for cell in sweep.cells.cells:
-        rows, _ = sweep.history(cell) or ([], False)
+        has = course(sweep, cell)
+        rows = has.rows if has.over or sweep.store.failure(cell.cell_id) is not None else ()
         stages = {epoch: s.stage for s in sweep.chains[cell.cell_id] for epoch in range(s.first, s.last + 1)}
         states = [(stages[row["epoch"]], row["epoch"]) for row in rows]
         for name in alone:

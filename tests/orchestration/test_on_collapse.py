@@ -27,7 +27,7 @@ from orchestration.launch import load_ray
 from orchestration.observer import Observers
 from orchestration.store import ON_COLLAPSE
 from orchestration.sweep import Sweep
-from orchestration.tables import tables, write_tables
+from orchestration.tables import tables, totals, write_tables
 from orchestration.tracking import Tracker
 from orchestration.views import planned
 from orchestration.watch import Watch
@@ -57,8 +57,13 @@ def test_a_cell_that_collapses_is_stopped_at_once_and_is_a_row_with_its_reason(
     mine = joint_id(sweep)
     assert ("failed", mine) in told.calls
     assert max(one.epoch for one in told.reports if one.cell_id == mine) == fall().horizon
-    runs = tables(sweep)[0].set_index("cell_id")
+    runs, history = tables(sweep)
+    runs = runs.set_index("cell_id")
     assert runs.loc[mine, "status"] == "stopped"
+    shown = history[history["cell_id"] == mine]
+    assert shown["epoch"].to_list() == list(range(1, fall().horizon + 1))
+    assert runs.loc[mine, "flops_dense"] == pytest.approx(shown["flops_dense"].sum())
+    assert totals(sweep)["alone/flops_dense"] == pytest.approx(history["flops_dense"].sum())
     assert runs.loc[mine, "reason"].startswith(f"At the switch of epoch {fall().switch} accuracy fell")
     assert runs.loc[mine, "reason"].endswith("(on_collapse)")
     assert pd.isna(runs.loc[mine, "accuracy_test"])
@@ -66,6 +71,7 @@ def test_a_cell_that_collapses_is_stopped_at_once_and_is_a_row_with_its_reason(
     write_tables(sweep)
     made = report.analyze(sweep.folder)
     assert made.surface.set_index(["prune_rate", "coreset_ratio"]).loc[(0.9, 0.1), "n"] == 0
+    assert f"{mine}-{fall().switch}" in {event.event_id for event in made.dynamics.events}
 
 
 def test_a_stopped_cell_stays_stopped_until_the_grid_no_longer_says_so(

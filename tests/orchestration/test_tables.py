@@ -104,11 +104,14 @@ def test_a_failed_cell_is_a_row_with_its_reason_and_the_others_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(SELECTORS["gradmatch"], "select", broken)
         run(sweep, told)
-    runs, _ = tables(sweep)
+    runs, history = tables(sweep)
     failed = runs[runs["status"] == "failed"]
     assert set(failed["reason"]) == {"ArithmeticError: the selector is broken"}
     assert set(failed["selector"]) == {"gradmatch"}
     assert len(runs) == 12
+    # The first selection, in epoch 2, fails: epoch 1 is what they cost, and all that they have to show.
+    assert set(history.loc[history["cell_id"].isin(failed["cell_id"]), "epoch"]) == {1}
+    assert runs["flops_dense"].sum() == pytest.approx(history["flops_dense"].sum())
     assert [call for call, _ in told.calls].count("finished") == 12 - len(failed)
     assert run(sweep).to_do() == ()
     assert set(tables(sweep)[0]["status"]) == {"finished"}
