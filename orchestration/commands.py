@@ -262,7 +262,9 @@ def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
     cells = sweep.cells
     counts = f"{cells.listed} cells listed, {len(cells.cells)} distinct with their baselines"
     done = len(cells.cells) - len(todo)
-    say(console, f"{counts}, {done} finished already, {len(todo)} to do", f"{sweep.spec.name}:")
+    search = sweep.spec.frontier
+    asked = f"; a frontier search trains {search.most(len(cells.cells))} in all at most" if search else ""
+    say(console, f"{counts}, {done} finished already, {len(todo)} to do{asked}", f"{sweep.spec.name}:")
 
 
 def _conclude(sweep: Sweep, target: Target, console: Console) -> dict[str, float]:

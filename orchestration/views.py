@@ -107,6 +107,8 @@ def status(folder: Path, console: Console) -> None:
     total, stopped = len(sweep.cells.cells), sum(map(sweep.stopped, sweep.cells.cells))
     given_up = f", {stopped} stopped" if stopped else ""
     waiting = f", {len(left) - len(failed)} to do" if len(left) > len(failed) else ""
+    if search := sweep.spec.frontier:
+        waiting = f"; a frontier search trains {search.most(total)} at most"
     done = f"{total - len(left) - stopped} of {total} cells done"
     say(console, f"{sweep.spec.name}: {done}, {len(failed)} failed{given_up}{waiting}")
     for cell_id, reason in failed.items():

@@ -19,7 +19,6 @@ from scipy.special import expit
 from analysis.inference import Floats
 from analysis.logistic import Plane, information, maximise
 from core.config import CellConfig
-from core.rounding import count
 from sweeps.cells import Cells
 from sweeps.policy import FrontierSearch
 
@@ -78,7 +77,7 @@ def space(cells: Cells, search: FrontierSearch) -> Space:
         needs = frozenset((cell.cell_id, *cell.controls))
         variant = variants.setdefault(kind, len(variants))
         found.append(Candidate(cell.cell_id, variant, config.prune_rate, config.coreset_ratio, config.seed, needs))
-    return Space(tuple(found), count(search.budget_cells, len(cells.cells)))
+    return Space(tuple(found), search.most(len(cells.cells)))
 
 
 def _elsewhere(config: CellConfig) -> CellConfig:

@@ -10,7 +10,6 @@ from typing import Any
 from core.config import CellConfig, as_dict
 from core.data import Facts, Source
 from core.measurements import Measurements
-from core.rounding import count
 from sweeps.cells import Cell, Cells, expand, joint
 from sweeps.costs import Cost, check, cost, epochs_of, updates_after_switch, work
 from sweeps.scheduler import Simulation, simulate
@@ -211,7 +210,7 @@ def make_plan(
         chains=left,
         segments=segments_of(left, works),
         done=done,
-        budget_cells=None if spec.frontier is None else count(spec.frontier.budget_cells, len(expanded.cells)),
+        budget_cells=None if spec.frontier is None else spec.frontier.most(len(expanded.cells)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from core.config import CellConfig, as_dict, flatten, prunes
 from core.plugin import Count, Fraction, Natural, NonNegative, Positive, Ratio, plugin
+from core.rounding import count
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ class FrontierSearch:
 
     budget_cells: Ratio = 0.3
     seed: Natural = 0
+
+    def most(self, cells: int) -> int:
+        """Of so many cells how many it may train."""
+        return count(self.budget_cells, cells)
 
 
 def stops(rule: EarlyStopping | None, cell: CellConfig) -> EarlyStopping | None:

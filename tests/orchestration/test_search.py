@@ -68,6 +68,7 @@ def test_a_run_spends_its_budget_then_does_nothing_and_says_so(tmp_path: Path) -
     grid = tmp_path / "tiny.yaml"
     grid.write_text(GRID)
     first = call("run", grid, "--inline", "--output", tmp_path)
+    assert f"18 to do; a frontier search trains {BUDGET} in all at most" in first
     assert "points from Bliss independence on validation" in first
     assert "with their controls, 72% of the grid's 18" in first
     assert "report.html" in first
@@ -76,6 +77,9 @@ def test_a_run_spends_its_budget_then_does_nothing_and_says_so(tmp_path: Path) -
     again = call("run", grid, "--inline", "--output", tmp_path)
     assert f"{len(runs)} finished already" in again
     assert "running" not in again
+    assert f"{len(runs)} of 18 cells done, 0 failed; a frontier search trains {BUDGET} at most" in call(
+        "status", tmp_path / "tiny"
+    )
     assert len(load_runs(tmp_path / "tiny")) == len(runs)
     more = opened(tmp_path, "frontier.budget_cells=1.0")
     finish(more)
