@@ -215,8 +215,8 @@ _NO_ORDER = "as those of a coreset of one batch do, so no interval tells of chan
 _REASONS = {
     "confirmed": "together the two removals cost what neither costs alone",
     "amplified": "a single removal costs accuracy too, but together they cost more than both losses added",
-    "samples_alone": "the samples that left explain the gap; no interaction with the weights is shown",
-    "weights_alone": "the weights that left explain the gap; no interaction with the samples is shown",
+    "samples_alone": "the samples that left explain the gap; that both together cost more than their sum is not shown",
+    "weights_alone": "the weights that left explain the gap; that both together cost more than their sum is not shown",
 }
 
 
