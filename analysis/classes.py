@@ -11,6 +11,7 @@ from analysis.episodes import CLASS, recall_columns
 from analysis.facets import arrange
 from analysis.inference import LEVEL, false_discovery
 from analysis.panels import COLOURED, MISSING, UNDEFINED, Heatmap, Panel, assembled, experiments, spread
+from analysis.runs import diverged
 from analysis.surface import surface, with_facets
 from analysis.synergy import MEASURES, joint_cells, measured
 
@@ -50,8 +51,8 @@ def classes(runs: pd.DataFrame) -> Classes:
 def at_chance(runs: pd.DataFrame) -> pd.DataFrame:
     """Our reading: a diverged run, which counts at chance, does so in every class."""
     names = [name for name in (WORST, *recall_columns(runs)) if name in runs]
-    diverged = (runs["reason"] == "diverged") if "reason" in runs else pd.Series(False, index=runs.index)
-    told: dict[str, pd.Series] = {name: runs[name].mask(diverged, runs["chance"]) for name in names}
+    broken = diverged(runs)
+    told: dict[str, pd.Series] = {name: runs[name].mask(broken, runs["chance"]) for name in names}
     return runs.assign(**told)
 
 

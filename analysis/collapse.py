@@ -19,6 +19,7 @@ from analysis.dips import Detection, Dips, find_dips
 from analysis.events import KINDS, OPEN, Event, Kind
 from analysis.inference import Floats
 from analysis.reasons import reason
+from analysis.runs import diverged
 
 EXPLODED = 10.0  # times the loss of a uniform guess
 WAITS = ("run", *REFERENCES)
@@ -46,14 +47,14 @@ def collapse_events(runs: pd.DataFrame, history: pd.DataFrame, settings: Detecti
 
 def events_of(c: Courses, settings: Detection) -> tuple[Event, ...]:
     """The events of courses that are arranged already."""
-    diverged, dead = _divergence(c), _first(c.dead_CT > 0)
+    broken, dead = _divergence(c), _first(c.dead_CT > 0)
     dips = find_dips(c, settings)
-    ended = diverged[dips.row]
+    ended = broken[dips.row]
     keep = (ended == 0) | (dips.horizon < ended)
     rows = np.flatnonzero(keep)
     kinds, causes, excess = _kinds(c, dips, settings)
     found = [_event(c, dips, k, kinds[k], causes[k], float(excess[k]), settings) for k in rows.tolist()]
-    found += [_sudden(c, int(row), int(diverged[row]), "divergence") for row in np.flatnonzero(diverged)]
+    found += [_sudden(c, int(row), int(broken[row]), "divergence") for row in np.flatnonzero(broken)]
     seen = {(e.cell_id, e.kind) for e in found}
     silent = [row for row in np.flatnonzero(dead) if (c.cells["cell_id"].iloc[row], "layer_collapse") not in seen]
     found += [_sudden(c, int(row), int(dead[row]), "layer_collapse") for row in silent]
@@ -72,17 +73,18 @@ def notes(history: pd.DataFrame, runs: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _divergence(c: Courses) -> Ints:
-    """The epoch in which a run's loss was not finite or exploded; 0 for the others.
+    """The epoch in which a run's loss was not finite or exploded, never to be below a uniform guess's again; else 0.
 
     Of a run that is said to have diverged and has no infinite loss, the one after its last loss.
     """
     chance = c.cells["chance"].to_numpy(dtype=np.float64, na_value=np.nan)
     uniform = -np.log(np.where((chance > 0) & (chance < 1), chance, np.nan))
-    exploded = _first(np.isinf(c.loss_CT) | (c.loss_CT > EXPLODED * uniform[:, None]))
-    said = (c.cells["reason"] == "diverged").to_numpy() if "reason" in c.cells else np.zeros(len(exploded), bool)
+    worse = np.isinf(c.loss_CT) | (c.loss_CT > EXPLODED * uniform[:, None])
+    better_later = np.logical_or.accumulate((c.loss_CT < uniform[:, None])[:, ::-1], axis=1)[:, ::-1]
+    exploded = _first(worse & ~better_later)
     last_loss = c.epochs - c.finite_CT[:, ::-1].argmax(axis=1)
     ended = np.where(c.finite_CT.any(axis=1), np.minimum(last_loss + 1, c.last_C), c.last_C)
-    return np.where(said & (exploded == 0), ended, exploded)
+    return np.where(diverged(c.cells).to_numpy() & (exploded == 0), ended, exploded)
 
 
 def _first(true_CT: NDArray[np.bool_]) -> Ints:
@@ -160,6 +162,7 @@ def _event(c: Courses, dips: Dips, k: int, kind: Kind, cause: str, excess: float
         censored=censored,
         never_launched=bool(dips.stuck[k]),
         control_drop=_control_drop(c, row, dips.loss_E2[k]),
+        add=_missing(c, row, dips.loss_E2[k]),
         waits=waits,
     )
     return replace(event, reason=reason(event))
@@ -215,7 +218,7 @@ def _blank(c: Courses, row: int, epoch: int, kind: Kind) -> Event:
         layers=_layer_changes(c, row, epoch),
         controls=_controls(c, row),
         control_drop={},
-        add=_missing(c, row),
+        add=_missing(c, row, np.zeros(2)),
         confidence=math.nan,
         reason="",
     )
@@ -233,13 +236,14 @@ def _control_drop(c: Courses, row: int, loss_2: Floats) -> dict[str, float]:
     return {"prune_only": float(loss_2[PRUNE]), "coreset_only": float(loss_2[CORESET])}
 
 
-def _missing(c: Courses, row: int) -> tuple[str, ...]:
-    """The cells that would tell whose loss it is."""
+def _missing(c: Courses, row: int, loss_2: Floats) -> tuple[str, ...]:
+    """The cells that would tell whose loss it is: controls that are not there, or were cut before the horizon."""
     cell = c.cells.iloc[row]
     if cell["role"] != "joint":
         return ()
     wanted = {PRUNE: (cell["prune_rate"], 1.0), CORESET: (0.0, cell["coreset_ratio"])}
-    absent = [at for k, at in wanted.items() if c.references_C3[row, k] < 0]
+    control = {k: int(c.references_C3[row, k]) for k in wanted}
+    absent = [at for k, at in wanted.items() if control[k] < 0 or (np.isnan(loss_2[k]) and c.cut[control[k]])]
     return tuple(f"({p:g}, {a:g}) with seed {cell['seed']}" for p, a in absent)
 
 
@@ -262,10 +266,10 @@ def _number(value: float) -> float:
 
 
 def _with_confidence(events: list[Event], c: Courses) -> tuple[Event, ...]:
-    """Each event with the share of its cell's seeds that show its kind."""
+    """Each event with the share of its cell's seeds that show its kind, of those that ran to the end or show any."""
     cell = pd.Series(c.treatment_C, index=c.cells["cell_id"])
-    seeds = cell.value_counts()
     shown = {(e.cell_id, e.kind) for e in events}
+    seeds = cell[~c.cut | cell.index.isin([cell_id for cell_id, _ in shown])].value_counts()
     count = pd.Series([(cell[cell_id], kind) for cell_id, kind in shown], dtype="object").value_counts()
     return tuple(
         replace(e, confidence=float(count[(cell[e.cell_id], e.kind)] / seeds[cell[e.cell_id]])) for e in events

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from analysis.facets import own_columns, roles
 from analysis.inference import half_width
+from analysis.runs import diverged
 
 COSTS = ("seconds", "flops_dense", "flops_sparse", "flops_selection", "flops_relative")
 
@@ -20,13 +21,20 @@ def pareto(cost: pd.Series, value: pd.Series) -> NDArray[np.bool_]:
     return front
 
 
+def at_full_cost(runs: pd.DataFrame) -> pd.DataFrame:
+    """The table without the costs of diverged runs: they end where the run broke, which makes no treatment cheap."""
+    costs = [c for c in ("flops_relative", "seconds") if c in runs]
+    return runs.assign(**{c: runs[c].mask(diverged(runs)) for c in costs})
+
+
 def points(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per treatment: accuracy mean, lo, hi (95 % t), n, and its mean costs.
+    """One row per treatment: accuracy mean, lo, hi (95 % t), n, and its mean costs (of runs that did not diverge).
 
     Columns: facet columns (the treatment's own), experiment (in words), role, prune_rate, coreset_ratio, mean, lo, hi,
     n, those of ``flops_relative`` and ``seconds`` that the table has, and ``front``: on the
     Pareto front of its experiment. Without ``flops_relative`` no point is on a front.
     """
+    runs = at_full_cost(runs)
     own, shown = own_columns(runs)
     keys = [*shown, "experiment", "role", "prune_rate", "coreset_ratio"]
     costs = [c for c in ("flops_relative", "seconds") if c in runs]
@@ -48,12 +56,15 @@ def points(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def totals(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per status and for all: number of runs and summed costs, each run as if it ran alone.
+    """Per status and for all: number of runs and summed costs, each run as if it ran alone; branches by themselves.
 
     ``flops_relative`` sums to dense trainings; columns the table lacks are left out.
     """
     costs = [c for c in COSTS if c in runs]
-    by_status = runs.groupby("status")[costs].sum()
-    by_status.insert(0, "runs", runs["status"].value_counts())
+    status = runs["status"]
+    if "branched_from" in runs:
+        status = status.where(runs["branched_from"].isna(), "branch, " + status)
+    by_status = runs.groupby(status)[costs].sum()
+    by_status.insert(0, "runs", status.value_counts())
     everything = by_status.sum().rename("all").to_frame().T
     return pd.concat([by_status, everything]).rename_axis("status").reset_index()

@@ -6,12 +6,13 @@ t-intervals:
 
     confirmed   ``both`` stays down, each single arm recovers, the interaction is above 0
     amplified   ``both`` and a single arm stay down, the interaction is above 0
-    refuted     ``both`` and a single arm stay down, that arm explains the gap, the interaction is not above 0
+    refuted     ``both`` and a single arm stay down, it alone explains the gap, the interaction is not above 0
     inconclusive   otherwise, with the number of data orders that would decide
 
 Our reading: an arm stays down when its gap's interval lies above the margin (the 3 points that make an event) and has
 recovered when it lies below. A single arm explains the gap when its own is above half of that of ``both``, so that a
-wide interval of the interaction alone refutes nothing, and when what it leaves of the gap is not above the margin.
+wide interval of the interaction alone refutes nothing, when what it leaves of the gap is not above the margin, and when
+the other arm does not stay down. An interaction below 0 speaks against a double loss too: it hinders no refutation.
 Two losses that merely add up are neither confirmed nor refuted. All claims of a verdict have to hold at once, so their
 joint error is at most that of one; intervals are not adjusted for the number of events looked at.
 """
@@ -191,8 +192,9 @@ def _options(by_name: Mapping[str, Estimate], margin: float) -> Iterator[_Option
     yield "confirmed", "", (both, interaction, *recovered)
     for arm in SINGLES:
         yield "amplified", "", (both, interaction, _Claim(by_name[arm], margin))
+    down = {arm: _Claim(by_name[arm], margin).holds for arm in SINGLES}
     for arm in sorted(SINGLES, key=lambda arm: -by_name[arm].mean):
-        if not (interaction.holds or _Claim(by_name[f"left by {arm}"], margin).holds):
+        if not (interaction.holds or _Claim(by_name[f"left by {arm}"], margin).holds or all(down.values())):
             explains = _Claim(by_name[f"{arm} over half"], 0.0)
             yield "refuted", f"{arm}_alone", (both, _Claim(by_name[arm], margin), explains)
 
@@ -226,6 +228,8 @@ def _open(by_name: Mapping[str, Estimate], options: list[_Option], needed: int |
     if by_name["both"].mean <= margin:
         lasting = f"both removals together cost {100 * by_name['both'].mean:.1f} points at the horizon"
         return f"the loss does not last in these runs: {lasting}, no more than the margin of {100 * margin:g}"
+    if all(_Claim(by_name[arm], margin).holds for arm in SINGLES) and by_name["interaction"].hi < 0:
+        return "the two losses overlap: each removal costs accuracy alone, and together they cost less than added"
     towards = [name for name, n in _leaning(options) if n == needed]
     if towards:
         return f"leans to {towards[0]}; {needed} data orders would decide"

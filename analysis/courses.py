@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.facets import Grid, arrange
 from analysis.inference import Floats
-from analysis.runs import RUNNING
+from analysis.runs import RUNNING, diverged
 
 Ints = NDArray[np.int64]
 PRUNE, CORESET, DENSE = 0, 1, 2
@@ -35,6 +35,7 @@ class Courses:
     has missing epochs interpolated, smooth_CT is its running median of three epochs (the nearest
     three at both ends). finite_CT: whether an epoch has a loss, of any split, that is a number, or trains on nothing.
     last_C is the last epoch that the run reached, planned_C the one it goes on to: last_C of a run that is over.
+    asked_C is the one it was to reach: beyond planned_C where it failed or was stopped.
     references_C3 are rows of the same-seed references by PRUNE, CORESET, DENSE; -1 is none.
     switches and periods are by group_C, the number of the run's experiment and schedule. treatment_C numbers what the
     seeds of a cell have in common.
@@ -54,6 +55,7 @@ class Courses:
     layers: pd.Series
     last_C: Ints
     planned_C: Ints
+    asked_C: Ints
     samples_C: Floats
     references_C3: Ints
     group_C: Ints
@@ -69,6 +71,11 @@ class Courses:
         return on_end | (self.last_C < 3)
 
     @property
+    def cut(self) -> NDArray[np.bool_]:
+        """By run, whether it failed or was stopped before its end: what it would have done then is not known."""
+        return self.planned_C < self.asked_C
+
+    @property
     def epochs(self) -> int:
         """The longest run's number of epochs."""
         return int(self.accuracy_CT.shape[1])
@@ -81,7 +88,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
     row_H = pd.Index(cells["cell_id"]).get_indexer(pd.Index(history["cell_id"]))
     history, row_H = history[row_H >= 0], row_H[row_H >= 0]
     epoch_H = history["epoch"].to_numpy(dtype=np.int64)
-    last_C, planned_C = _last(cells, row_H, epoch_H)
+    last_C, planned_C, asked_C = _last(cells, row_H, epoch_H)
     shape = len(cells), int(max(epoch_H.max(initial=1), planned_C.max(initial=1)))
     matrix = partial(_matrix, shape, history, row_H, epoch_H)
     split = _split(history, row_H, len(cells))
@@ -103,6 +110,7 @@ def courses(runs: pd.DataFrame, history: pd.DataFrame, select_every: int | None 
         _layers(history, row_H, epoch_H),
         last_C,
         planned_C,
+        asked_C,
         _samples(cells, split),
         _references(grid, cells),
         group_C,
@@ -174,16 +182,19 @@ def _cells(grid: Grid, history: pd.DataFrame) -> pd.DataFrame:
     return named.assign(preservation=own["own_preservation"])
 
 
-def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> tuple[Ints, Ints]:
-    """The planned last epoch, or the last one seen of a run that ended early or goes on; and where that will end."""
+def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> tuple[Ints, Ints, Ints]:
+    """The planned last epoch, or the last one seen of a run that ended early or goes on; where that will end; and
+    where it should have ended, which of a diverged run is where it did.
+    """
     seen = np.zeros(len(cells), dtype=np.int64)
     np.maximum.at(seen, row_H, epoch_H)
     planned = cells["epochs"].to_numpy(dtype=np.float64, na_value=np.nan)
-    whole = (cells["status"] == "finished").to_numpy() & (planned >= seen)
-    if "reason" in cells:
-        whole &= (cells["reason"] != "diverged").to_numpy()
+    finished, running = ((cells["status"] == status).to_numpy() for status in ("finished", RUNNING))
+    whole = finished & (planned >= seen) & ~diverged(cells).to_numpy()
     last = np.where(whole, np.nan_to_num(planned), seen).astype(np.int64)
-    return last, np.where(cells["status"] == RUNNING, np.nan_to_num(planned), last).astype(np.int64)
+    going = np.where(running, np.nan_to_num(planned), last).astype(np.int64)
+    asked = np.where(finished, last, np.fmax(planned, last)).astype(np.int64)
+    return last, going, asked
 
 
 def _split(history: pd.DataFrame, row_H: Ints, cells: int) -> str:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.courses import CORESET, PRUNE, Courses, Ints, median
 from analysis.inference import Floats
+from analysis.runs import diverged
 
 CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
 _SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
@@ -35,7 +36,8 @@ class Detection:
 class Dips:
     """Arrays with one entry per event; ``row`` is of the courses, epochs count from 1.
 
-    loss_E2 is what the prune-only and the coreset-only control lost themselves, NaN without one.
+    loss_E2 is what the prune-only and the coreset-only control lost themselves, NaN without one that got so far.
+    horizon is the last epoch of a run that did not get there; ``censored``: too early to tell whether the loss lasts.
     ``stuck``: the accuracy never left chance since. open_E4: whether the run itself and each of its references
     (PRUNE, CORESET, DENSE) is still on its way to the horizon; then all is as of the last epoch that is known.
     """
@@ -179,6 +181,7 @@ def _at(
     rows, gap, deepest, drop = rows[hit], gap[hit], deepest[hit], np.maximum(drop[hit], 0.0)
     forced, expected = forced[hit], expected[hit]
     horizon = np.where(forced, c.planned_C[rows], np.minimum(epoch + 2 * period, c.planned_C[rows]))
+    short = c.planned_C[rows] < np.minimum(epoch + 2 * period, c.asked_C[rows])
     judged = np.minimum(horizon, c.last_C[rows])
     index = np.arange(len(rows))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -195,7 +198,7 @@ def _at(
         threshold[hit],
         recovery,
         horizon,
-        c.planned_C[rows] - epoch + 1 < period,
+        (c.planned_C[rows] - epoch + 1 < period) | short,
         forced,
         _controls_loss(c, rows, epoch, group, judged, settings),
         np.column_stack([_before(c, rows, horizon), _references_before(c, rows, horizon)]),
@@ -213,11 +216,12 @@ def _recovered_by(c: Courses, dips: Dips, gap: Floats, settings: Detection) -> I
 def _controls_loss(c: Courses, rows: Ints, epoch: int, group: int, horizon: Ints, settings: Detection) -> Floats:
     """What each control lost lastingly at a switch within [s − R, horizon), measured at the horizon; (rows, 2).
 
-    NaN without a control, and where it has not reached the horizon yet.
+    NaN without a control, and where it did not reach the horizon, or has not yet; one that diverged is at chance.
     Its own expected course follows the dense run. Our reading: the loss since the switch, among
     those in the window, since which it lost most; nothing before the first switch counts.
     """
     out = np.full((len(rows), 2), np.nan)
+    chance = c.cells["chance"].where(diverged(c.cells)).to_numpy(dtype=np.float64, na_value=np.nan)
     for k in (PRUNE, CORESET):
         control = c.references_C3[rows, k]
         there = np.flatnonzero(control >= 0)
@@ -227,9 +231,10 @@ def _controls_loss(c: Courses, rows: Ints, epoch: int, group: int, horizon: Ints
                 continue
             mine, at = control[near], horizon[near] - 1
             _, expected = expected_course(c, mine, start, settings.ahead)
-            loss = expected[np.arange(len(near)), at] - c.smooth_CT[mine, at]
-            out[near, k] = np.fmax(out[near, k], np.fmax(loss, 0.0))
-    return np.where(_references_before(c, rows, horizon)[:, (PRUNE, CORESET)], np.nan, out)
+            reached = np.where(at < c.last_C[mine], c.smooth_CT[mine, at], chance[mine])
+            loss = expected[np.arange(len(near)), at] - reached
+            out[near, k] = np.fmax(out[near, k], np.maximum(loss, 0.0))
+    return out
 
 
 def _before(c: Courses, rows: Ints, epoch: Ints) -> NDArray[np.bool_]:
@@ -251,7 +256,7 @@ def never_launched(c: Courses, settings: Detection) -> Ints:
     exceeds chance + max(min_drop, z · √(chance (1 − chance) / n_eval)).
     """
     removal = c.switch_CT & ~(c.counts["samples_removed"] == 0)
-    joint = (c.cells["role"] == "joint").to_numpy(dtype=bool) & removal.any(axis=1)
+    joint = (c.cells["role"] == "joint").to_numpy(dtype=bool) & removal.any(axis=1) & ~c.cut
     first = np.where(joint, removal.argmax(axis=1) + 1, 0)
     chance = c.cells["chance"].to_numpy(dtype=np.float64, na_value=np.nan)
     floor = np.nan_to_num(np.sqrt(chance * (1 - chance) / c.samples_C))

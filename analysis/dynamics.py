@@ -60,7 +60,7 @@ def dynamics(
     told = taken.foretelling(found)
     of_switches = taken.charts(found, told, c.epochs)
     made = (
-        episodes.trajectories(c, episodes.gravest(events), settings) if events else None,
+        episodes.trajectories(c, episodes.gravest(c, events), settings) if events else None,
         episodes.classes(c, history, events, settings) if events else None,
         branches.charts(pd.DataFrame() if branched is None else branched, history),
         of_switches,

@@ -17,12 +17,12 @@ CLASS = "accuracy_class_"
 _REFERENCE = {"prune_only": "prune-only", "coreset_only": "coreset-only", "dense": "dense"}
 
 
-def gravest(events: Iterable[Event], most: int = MOST) -> tuple[Event, ...]:
+def gravest(c: Courses, events: Iterable[Event], most: int = MOST) -> tuple[Event, ...]:
     """The first event of each cell (whatever its seed), at most so many; events come gravest first."""
-    first: dict[tuple[object, ...], Event] = {}
+    cell = dict(zip(c.cells["cell_id"], c.treatment_C.tolist(), strict=True))
+    first: dict[int, Event] = {}
     for event in events:
-        cell = (event.pruner, event.selector, event.preservation, event.prune_rate, event.coreset_ratio)
-        first.setdefault(cell, event)
+        first.setdefault(cell[event.cell_id], event)
     return tuple(first.values())[:most]
 
 
@@ -62,7 +62,7 @@ def _trajectory(c: Courses, event: Event, settings: Detection, split: str) -> Ch
 def classes(c: Courses, history: pd.DataFrame, events: Iterable[Event], settings: Detection) -> Charts | None:
     """Recall over epochs of the classes that lost most in each of the gravest events; ``None`` without recalls."""
     names = recall_columns(history)
-    shown = gravest(events)
+    shown = gravest(c, events)
     rows = history[history["cell_id"].isin({event.cell_id for event in shown})]
     if not names or rows[names].isna().all(axis=None):
         return None

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analysis.cost import pareto
+from analysis.cost import at_full_cost, pareto
 from analysis.facets import CELL, Grid, arrange
 from analysis.inference import Floats
 from analysis.surface import cell_statistics, per_seed, with_facets
@@ -18,10 +18,11 @@ def equal_flops(runs: pd.DataFrame) -> pd.DataFrame:
 
     The front's cells (dense, prune-only and coreset-only of the facet) are chosen once by
     their means; between neighbours accuracy is linear in log FLOPs, beyond the dearest it is
-    constant. A joint cell cheaper than the whole front has no contrast. Adds the column
+    constant. A joint cell cheaper than the whole front has no contrast; costs are those of runs
+    that did not diverge. Adds the column
     ``flops_relative``; empty when the table does not have it.
     """
-    grid = arrange(runs)
+    grid = arrange(at_full_cost(runs))
     cells = joint_cells(grid)
     columns = [*RESULT, "flops_relative"]
     if "flops_relative" not in runs or cells.frame.empty:
@@ -31,6 +32,8 @@ def equal_flops(runs: pd.DataFrame) -> pd.DataFrame:
     neighbours = _neighbours(cells.frame[CELL].merge(means, on=CELL, how="left"), _front(grid, means))
     found = measured(_against(cells, grid, neighbours), "equal_flops", _measure(neighbours))
     found["flops_relative"] = neighbours["flops"].to_numpy()
+    unknown = neighbours["flops"].isna().to_numpy() & (found["note"] == "")
+    found.loc[unknown, "note"] = "no run of it has a cost: each diverged, or the table lacks it"
     cheaper = neighbours["weight"].isna().to_numpy() & (found["note"] == "")
     found.loc[cheaper, "note"] = "cheaper than every single treatment: add one with fewer FLOPs"
     unpaired = found["value"].isna() & (found["note"] == "")

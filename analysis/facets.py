@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.runs import RUNNING
+from analysis.runs import RUNNING, diverged
 
 Side = Literal["record", "axis", "pruner", "selector", "preservation", "schedule", "experiment"]
 ROLES = ("dense", "prune_only", "coreset_only", "joint")
@@ -165,8 +165,7 @@ def _acting(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _whole(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs that reached their last epoch: only their ``epochs`` is a setting."""
-    diverged = runs["reason"] == "diverged" if "reason" in runs else False
-    return runs[(runs["status"] == "finished") & ~diverged]
+    return runs[(runs["status"] == "finished") & ~diverged(runs)]
 
 
 def _varies(runs: pd.DataFrame, column: str, within: list[str]) -> bool:

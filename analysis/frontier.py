@@ -22,20 +22,23 @@ RESAMPLES = 200
 ESTABLISHING = 4
 """The fewest seeds whose Wilson interval can lie above one half: that of four collapsed of four."""
 CELL_COLUMNS = ["prune_rate", "coreset_ratio", "k", "n", "share", "lo", "hi", "collapsed", "established", "note"]
-FRONTIER_COLUMNS = ["prune_rate", "alpha_star", "lo", "hi", "n", "runs", "runs_collapsed", "note"]
+FRONTIER_COLUMNS = ["prune_rate", "alpha_star", "lo", "hi", "n", "runs", "runs_collapsed", "runs_cut", "note"]
+NOBODY = "no seed finished with its controls"
 
 
 @dataclass(frozen=True)
 class Indicators:
     """Which joint runs have collapsed. cells: facet, prune_rate, coreset_ratio, one row per joint cell.
 
-    collapsed_CS is 1, 0, or NaN where the seed (a column, as in ``seeds``) has no run or lacks a control there.
+    collapsed_CS is 1, 0, or NaN where the seed (a column, as in ``seeds``) has no run or lacks a control there; cut_C
+    how many of the cell's runs failed or were stopped.
     """
 
     grid: Grid
     cells: pd.DataFrame
     seeds: tuple[int, ...]
     collapsed_CS: Floats
+    cut_C: Floats
 
 
 def collapsed(y: Terms) -> Floats:
@@ -52,7 +55,9 @@ def indicators(runs: pd.DataFrame) -> Indicators:
     seeds, column = np.unique(long["seed"].to_numpy(dtype=np.int64), return_inverse=True)
     out = np.full((len(joint.frame), len(seeds)), np.nan)
     out[long["cell"].to_numpy(), column] = found[long["cell"].to_numpy(), long["rank"].to_numpy()]
-    return Indicators(grid, joint.frame[["facet", "prune_rate", "coreset_ratio"]], tuple(map(int, seeds)), out)
+    cells = joint.frame[["facet", "prune_rate", "coreset_ratio"]]
+    cut = (joint.frame["n_failed"] + joint.frame["n_stopped"]).to_numpy(dtype=np.float64)
+    return Indicators(grid, cells, tuple(map(int, seeds)), out, cut)
 
 
 def collapse_grid(runs: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +77,8 @@ def counts(found: Indicators) -> pd.DataFrame:
     lo, hi = wilson(k, n)
     with np.errstate(invalid="ignore"):
         established = lo > 0.5
-    note = np.select([n == 0, n < FEW_SEEDS], ["no seed with its controls", f"fewer than {FEW_SEEDS} seeds"], "")
+    few = np.select([n == 0, n < FEW_SEEDS], [NOBODY, f"fewer than {FEW_SEEDS} seeds"], "")
+    note = ["; ".join(filter(None, (said, _cut(int(cut))))) for said, cut in zip(few, found.cut_C, strict=True)]
     share = np.divide(k, n, out=np.full(len(n), np.nan), where=n > 0)
     return found.cells.assign(
         k=k, n=n, share=share, lo=lo, hi=hi, collapsed=2 * k > n, established=established, note=note
@@ -82,8 +88,9 @@ def counts(found: Indicators) -> pd.DataFrame:
 def frontier(runs: pd.DataFrame) -> pd.DataFrame:
     """alpha*(p), the coreset ratio at which half of the seeds would collapse, for every facet with joint cells.
 
-    Columns: facet columns, prune_rate, alpha_star, lo and hi (95 %), n (seeds), runs, runs_collapsed, note. Smaller
-    coresets than alpha_star collapse. 0: no ratio of the grid does; 1: all do.
+    Columns: facet columns, prune_rate, alpha_star, lo and hi (95 %), and of all rates together n (seeds), runs,
+    runs_collapsed, runs_cut (failed or stopped: no evidence, even where a collapse was why), note. Smaller coresets
+    than alpha_star collapse. 0: no ratio of the grid does; 1: all do; NaN where every run at a rate was cut.
 
     The fit is that of ``analysis.logistic``. The interval is alpha_star's on a log scale: t quantile times the standard
     error of a bootstrap over seeds, widened to n - 1 degrees of freedom (of a plain mean it is the t-interval: at 3
@@ -104,14 +111,20 @@ def _of_facet(found: Indicators, facet: int) -> pd.DataFrame:
     known = np.isfinite(collapsed_CS)
     seeds = int(known.any(axis=0).sum())
     k, n = int(np.nansum(collapsed_CS)), int(known.sum())
-    frame = pd.DataFrame({"facet": facet, "prune_rate": rates, "n": seeds, "runs": n, "runs_collapsed": k})
+    cut_C, unknown = found.cut_C[mine], {"alpha_star": np.nan, "lo": np.nan, "hi": np.nan}
+    counted = {"n": seeds, "runs": n, "runs_collapsed": k, "runs_cut": int(cut_C.sum())}
+    frame = pd.DataFrame({"facet": facet, "prune_rate": rates, **counted})
     if n == 0 or len(ratios) == 1:
-        why = "no joint run with its controls" if n == 0 else "one coreset ratio only: nothing to find the frontier in"
-        return frame.assign(alpha_star=np.nan, lo=np.nan, hi=np.nan, note=why)
+        why = NOBODY if n == 0 else "one coreset ratio only: nothing to find the frontier in"
+        return frame.assign(**unknown, note=why)
     at = (cells[name].to_numpy(dtype=np.float64) for name in ("prune_rate", "coreset_ratio"))
     log_R, half_R = estimate(plane, plane.terms(*at), collapsed_CS)
     ends = {name: _held(plane, log_R + sign * half_R) for name, sign in (("lo", -1.0), ("hi", 1.0))}
-    return frame.assign(alpha_star=_held(plane, log_R), **ends, note=_note(seeds, k, n))
+    frame = frame.assign(alpha_star=_held(plane, log_R), **ends, note=_note(seeds, k, n, int(cut_C.sum())))
+    at_rate = cells["prune_rate"].to_numpy() == np.array(rates)[:, None]
+    lost = (at_rate @ known.sum(axis=1) == 0) & (at_rate @ cut_C > 0)
+    frame.loc[lost, [*unknown]] = np.nan
+    return frame
 
 
 def estimate(plane: Plane, terms_CK: Floats, collapsed_CS: Floats) -> tuple[Floats, Floats]:
@@ -147,8 +160,13 @@ def _held(plane: Plane, log_R: Floats) -> Floats:
     return np.where(log_R < low, 0.0, np.where(log_R > high, 1.0, np.exp(log_R)))
 
 
-def _note(seeds: int, k: int, n: int) -> str:
+def _cut(runs: int) -> str:
+    return f"{runs} run{'s' * (runs > 1)} failed or stopped: no evidence" if runs else ""
+
+
+def _note(seeds: int, k: int, n: int, cut: int) -> str:
     said = [
+        _cut(cut),
         "no run collapsed" * (k == 0),
         "every run collapsed" * (k == n),
         "one seed: no interval" if seeds == 1 else f"{seeds} seeds: fewer than {FEW_SEEDS}" * (seeds < FEW_SEEDS),
@@ -168,7 +186,8 @@ def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]
             continue
         numbers = rows[["prune_rate", "alpha_star", "lo", "hi"]].to_numpy(dtype=np.float64)
         places = (_place(*map(float, row)) for row in numbers)
-        said.append(f"frontier of {where}: alpha* {', '.join(places)} (n = {first['n']})")
+        cut = f"; {said_of}" if (said_of := _cut(int(first["runs_cut"]))) else ""
+        said.append(f"frontier of {where}: alpha* {', '.join(places)} (n = {first['n']}{cut})")
     return tuple(said)
 
 
@@ -180,7 +199,7 @@ def _counted(collapse: pd.DataFrame) -> str:
     if 0 < judged < len(collapse):
         said = f"{said} ({len(collapse) - judged} more have no finished seed to judge)"
     if most == 0:
-        return f"{said}: no seed has all controls of its cell, so none can be judged"
+        return f"{said}: no seed finished with all controls of its cell, so none can be judged"
     said += ", each judged by one seed" if most == 1 else " in more than half of their seeds"
     if collapsed == 0:
         return said

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.facets import CELL, arrange
-from analysis.runs import STATUSES, absent_columns
+from analysis.runs import STATUSES, absent_columns, diverged
 from analysis.synergy import FEW_SEEDS, MEASURES
 
 
@@ -74,7 +74,7 @@ def headline(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame) -
         finished,
         failed,
         stopped,
-        int((runs["reason"] == "diverged").sum()) if "reason" in runs else 0,
+        int(diverged(runs).sum()),
         int(empty.sum()),
         _extreme(synergy, "gain_over_coreset", sign=1),
         antagonism if antagonism is not None and antagonism.value < 0 else None,
@@ -115,9 +115,9 @@ def _about_runs(runs: pd.DataFrame) -> list[str]:
             reasons = sorted(set(rows["reason"].dropna())) if "reason" in rows else []
             said = f" ({'; '.join(reasons[:5])})" if reasons else ""
             found.append(f"Runs {status}: {len(rows)}{said}, counted but not averaged.")
-    diverged = int((runs["reason"] == "diverged").sum()) if "reason" in runs else 0
-    if diverged:
-        found.append(f"Runs diverged: {diverged}, counted as finished at chance.")
+    broken = int(diverged(runs).sum())
+    if broken:
+        found.append(f"Runs diverged: {broken}, counted as finished at chance.")
     done = arrange(runs).cells.query("status == 'finished'")
     if done.empty:
         found.append("No run is finished: there is nothing to average.")

@@ -59,7 +59,7 @@ def _chart(c: Courses, values_CT: Floats, of: np.ndarray, selector: str, unit: s
     lines: list[Line] = []
     runs: list[str] = []
     for role, name in ROLES.items():
-        rows = of & (c.cells["role"] == role).to_numpy()
+        rows = of & (c.cells["role"] == role).to_numpy() & np.isfinite(values_CT).any(axis=1)
         line = median_band(name, values_CT[rows])
         lines += [] if line is None else [line]
         runs += [] if line is None else [f"{rows.sum()} {name}"]

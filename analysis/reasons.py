@@ -37,7 +37,7 @@ def _why(e: Event) -> str:
 
 
 def _rest(e: Event) -> str:
-    return "Fewer epochs than a period were left: whether it lasts is not known." if e.censored else ""
+    return "It ended too soon after that: whether the loss lasts is not known." if e.censored else ""
 
 
 def _open(e: Event) -> str:
@@ -47,10 +47,11 @@ def _open(e: Event) -> str:
 
 
 def _lasting(e: Event) -> str:
+    lasted = "It was not back when the run ended" if e.censored else "It lasted"
     if not math.isfinite(e.recovery):
-        return "It lasted"
+        return lasted
     told = "further down" if e.recovery < 0 else f"{_share(e.recovery)} back"
-    return f"It lasted ({told} by epoch {e.horizon})"
+    return f"{lasted} ({told} by epoch {e.horizon})"
 
 
 def _single(e: Event) -> str:

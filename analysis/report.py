@@ -96,7 +96,7 @@ def analyze(folder: Path | str) -> Analysis:
         edge,
         equal_flops(runs),
         cost.points(runs),
-        cost.totals(runs),
+        cost.totals(everything),
         (*heatmaps(grid, measured, fallen, edge), *worst_class_maps(by_class.worst)),
         pairings(grid, measured, fallen),
         made,

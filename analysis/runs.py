@@ -284,3 +284,10 @@ def _refuse_duplicates(table: pd.DataFrame, keys: list[str], source: str, remedy
         row = table.loc[twice, keys].iloc[0]
         what = ", ".join(f"{k} {row[k]}" for k in keys)
         raise TableError(f"{source}: {what} occurs more than once ({int(twice.sum())} rows too many); {remedy}.")
+
+
+def diverged(runs: pd.DataFrame) -> pd.Series:
+    """By run, whether the table says that it diverged: it is finished, at chance, and cost no more from there on."""
+    if "reason" not in runs:
+        return pd.Series(False, index=runs.index)
+    return (runs["reason"] == "diverged").fillna(False).astype("bool")

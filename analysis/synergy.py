@@ -205,12 +205,12 @@ def with_terms(frame: pd.DataFrame, long: pd.DataFrame, groups: dict[str, pd.Dat
     sd = {name: group["sd"].to_numpy(dtype=np.float64) for name, group in groups.items()}
     n = {name: group["n"].fillna(0).to_numpy(dtype=np.int64) for name, group in groups.items()}
     chance = summarise(_matrix(long, "chance", size)).mean
-    pruning, coreset = (summarise(matrix[name]).mean for name in ("pruning", "coreset"))
+    both = np.where(np.isnan(matrix["pruning"]) | np.isnan(matrix["coreset"]), np.nan, 0.0)
+    pruning, coreset = (summarise(matrix[name] + both).mean for name in ("pruning", "coreset"))
     best = np.where(pruning >= coreset, "pruning", "coreset")
     for table in (mean, sd, n):
         table["best_single"] = np.where(best == "pruning", table["pruning"], table["coreset"])
     choice = (best == "pruning")[:, None]
-    both = np.where(np.isnan(matrix["pruning"]) | np.isnan(matrix["coreset"]), np.nan, 0.0)
     matrix["best_single"] = both + np.where(choice, matrix["pruning"], matrix["coreset"])
     one = mean["dense"]
     return JointCells(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis.collapse import collapse_events
+from analysis.dips import Detection
 from analysis.events import Event
 from analysis.runs import validate_history, validate_runs
 from core.config import canonical, cell_id
@@ -42,13 +43,15 @@ def _branches(sweep: Sweep) -> Iterator[Cell]:
 
 
 def _first_losses(sweep: Sweep) -> dict[str, Event]:
-    """By cell_id the earliest irreversible loss."""
+    """By cell_id the earliest irreversible loss of a cell that finished."""
     runs, history = tables(sweep)
     if runs.empty or history.empty:
         return {}
     found: dict[str, Event] = {}
-    for event in collapse_events(validate_runs(runs), validate_history(history)):
+    finished = set(runs.loc[runs["status"] == "finished", "cell_id"])
+    settings = Detection(select_every=sweep.select_every)
+    for event in collapse_events(validate_runs(runs), validate_history(history), settings):
         known = found.get(event.cell_id)
-        if event.irreversible and (known is None or event.epoch < known.epoch):
+        if event.irreversible and event.cell_id in finished and (known is None or event.epoch < known.epoch):
             found[event.cell_id] = event
     return found

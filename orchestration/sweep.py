@@ -62,6 +62,12 @@ class Sweep:
         """What the cells train on, such as ``cpu``."""
         return ", ".join(sorted({self.need(cell.config).device for cell in self.cells.cells}))
 
+    @property
+    def select_every(self) -> int | None:
+        """R in epochs, where all cells with coresets share one."""
+        found = {cell.config.select_every for cell in self.cells.cells if cell.config.coreset_ratio < 1}
+        return next(iter(found)) if len(found) == 1 else None
+
     def need(self, cell: CellConfig) -> Need:
         """What a cell needs of a node."""
         return self.spec.resources.need(cell)

@@ -154,21 +154,23 @@ def _columns(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def totals(sweep: Sweep) -> dict[str, float]:
-    """What the cells have cost, those that failed or were stopped included: as if each had run alone, and executed,
-    with every shared epoch once.
+    """What the cells have cost: as if each had run alone, and executed, with every shared epoch once.
+
+    Of a cell that was cut off by a budget or Ctrl-C, alone too counts no epoch that another one has.
     """
     alone: dict[str, float] = {"flops_dense": 0.0, "flops_evaluation": 0.0, "seconds": 0.0}
     executed = dict(alone)
     seen: set[tuple[str, int]] = set()
-    for cell in sweep.cells.cells:
-        has = course(sweep, cell)
-        rows = has.rows if has.over or sweep.store.failure(cell.cell_id) is not None else ()
+    courses = [(cell, course(sweep, cell)) for cell in sweep.cells.cells]
+    over = {cell.cell_id for cell, has in courses if has.over or sweep.store.failure(cell.cell_id) is not None}
+    for cell, has in sorted(courses, key=lambda one: one[0].cell_id not in over):
         stages = {epoch: s.stage for s in sweep.chains[cell.cell_id] for epoch in range(s.first, s.last + 1)}
-        states = [(stages[row["epoch"]], row["epoch"]) for row in rows]
+        by_state = {(stages[row["epoch"]], row["epoch"]): row for row in has.rows}
+        new = [row for state, row in by_state.items() if state not in seen]
         for name in alone:
-            alone[name] += sum(row[name] for row in rows)
-            executed[name] += sum(row[name] for row, state in zip(rows, states, strict=True) if state not in seen)
-        seen.update(states)
+            alone[name] += sum(row[name] for row in (has.rows if cell.cell_id in over else new))
+            executed[name] += sum(row[name] for row in new)
+        seen.update(by_state)
     return {f"alone/{name}": cost for name, cost in alone.items()} | {
         f"executed/{name}": cost for name, cost in executed.items()
     }

@@ -34,7 +34,6 @@ class Watch:
         self._observer = observer
         self._cells = {cell.cell_id: cell for cell in sweep.cells.cells if not cell.branched_from}
         self._fields = further_fields(sweep)
-        self._settings = {cell.config.select_every for cell in sweep.cells.cells if cell.config.coreset_ratio < 1}
         self._courses: dict[str, Course] = {}
         self._changed = {cell_id for cell_id, cell in self._cells.items() if not joint(cell.config)}
         self._stored: dict[str, int] = {}
@@ -102,9 +101,9 @@ class Watch:
         """The events by cell, gravest first."""
         known = ((self._cells[cell_id], has) for cell_id, has in self._courses.items())
         runs, history = tables_so_far(self._sweep, known, self._fields)
-        every = next(iter(self._settings)) if len(self._settings) == 1 else None
+        settings = Detection(select_every=self._sweep.select_every)
         by_cell: dict[str, tuple[Event, ...]] = defaultdict(tuple)
-        for event in collapse_events(validate_runs(runs), validate_history(history), Detection(select_every=every)):
+        for event in collapse_events(validate_runs(runs), validate_history(history), settings):
             by_cell[event.cell_id] += (event,)
         return by_cell
 

@@ -21,6 +21,7 @@ from analysis.dynamics import dynamics
 from analysis.figures import charts as figure
 from analysis.figures import chooser, interactive
 from analysis.figures.canvas import encode
+from analysis.runs import validate_runs
 from tests.analysis.test_collapse import AT, FLAT, T, step, sweep
 
 SETTINGS = Detection()
@@ -90,11 +91,22 @@ def test_the_page_lets_one_choose_among_the_courses_of_all_events() -> None:
 
 def test_the_gravest_of_each_cell_whatever_its_seed() -> None:
     (event,) = collapse_events(*sweep(LOST))
-    others = [replace(event, seed=seed, cell_id=str(seed)) for seed in range(3)]
-    milder = [replace(event, prune_rate=rate) for rate in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)]
-    shown = episodes.gravest([*others, *milder])
-    assert [e.prune_rate for e in shown] == [0.9, 0.1, 0.2, 0.3, 0.4, 0.5]
-    assert shown[0].cell_id == "0"
+    runs, history = sweep(LOST)
+    rates = [0.9, 0.9, 0.9, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    copies = [
+        {**row, "cell_id": f"{row['cell_id']}-{k}", "prune_rate": rate, "seed": k if k < 3 else 0, "model": model}
+        for model in ("mlp", "cnn")
+        for k, rate in enumerate(rates)
+        for row in runs[runs["cell_id"] == event.cell_id].to_dict("records")
+    ]
+    for k, row in enumerate(copies):
+        row["cell_id"] = f"{k:012x}"
+    told = pd.concat([history[history["cell_id"] == event.cell_id].assign(cell_id=row["cell_id"]) for row in copies])
+    c = courses(validate_runs(pd.DataFrame(copies)), told)
+    mlp, cnn = ([replace(event, cell_id=row["cell_id"]) for row in copies if row["model"] == m] for m in ("mlp", "cnn"))
+    shown = episodes.gravest(c, mlp)
+    assert [int(e.cell_id, 16) for e in shown] == [0, 3, 4, 5, 6, 7]
+    assert [int(e.cell_id, 16) for e in episodes.gravest(c, [*mlp[:3], *cnn[:3]])] == [0, 10]  # another experiment
 
 
 def test_the_worst_classes_are_those_that_lost_most_up_to_the_trough() -> None:
@@ -222,6 +234,13 @@ def test_label_noise_by_role() -> None:
     assert ratio.lines[0].value.tolist() == pytest.approx([40.0] * 5)
     assert [line.name for line in loss.lines] == ["dense", "prune-only", "coreset-only", "joint"]
     assert gap.title == "el2n\nn = 1 dense, 1 prune-only, 1 coreset-only, 1 joint"
+    other = runs.assign(cell_id=[f"{k:012x}" for k in range(90, 94)], model="cnn")
+    names = dict(zip(runs["cell_id"], other["cell_id"], strict=True))
+    plain = history.assign(cell_id=history["cell_id"].map(names), noise_ratio=np.nan, noisy_clean_loss=np.nan)
+    two = pd.concat([history, plain], ignore_index=True)
+    counted = noise.charts(courses(pd.concat([runs, other], ignore_index=True), two), two)
+    assert counted is not None
+    assert counted.charts[1].title == "el2n\nn = 1 dense, 1 prune-only, 1 coreset-only, 1 joint"
     clean = history.assign(noise_ratio=np.nan, noisy_clean_loss=np.nan)
     assert noise.charts(c, clean) is None
 

@@ -225,6 +225,12 @@ def test_a_loss_that_explodes_is_a_divergence() -> None:
     assert (event.kind, event.epoch) == ("divergence", 18)
 
 
+def test_a_loss_that_explodes_once_and_comes_back_is_none() -> None:
+    loss = np.where(AT == 2, 30.0, 0.3)
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, loss_train=loss)))
+    assert (event.kind, event.epoch) == ("critical_double_loss", 15)
+
+
 def test_a_dead_layer() -> None:
     event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, dead_layers=np.where(AT >= 16, 1, 0))))
     assert (event.kind, event.epoch) == ("layer_collapse", 15)
@@ -415,6 +421,67 @@ def test_a_dense_run_that_is_not_there_yet_can_still_move_the_expected_course() 
     assert (early.status, early.waits) == ("open", ("dense",))
     assert early.drop == pytest.approx(0.15)
     assert only(collapse_events(*made)).drop == pytest.approx(0.20)
+
+
+def cut(
+    tables: tuple[pd.DataFrame, pd.DataFrame], name: str, epoch: int, status: str = "failed", reason: str = "it broke"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables where the named run ended after ``epoch``."""
+    runs, history = tables
+    mine = (runs["prune_rate"] == TREATMENT[name][0]) & (runs["coreset_ratio"] == TREATMENT[name][1])
+    runs = runs.assign(status=runs["status"].mask(mine, status), reason=np.where(mine, reason, None))
+    return runs, history[~history["cell_id"].isin(runs.loc[mine, "cell_id"]) | (history["epoch"] <= epoch)]
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+@pytest.mark.parametrize("epoch", [3, 14, 18, 24])
+@pytest.mark.parametrize("lost", [0.0, 0.29])
+def test_a_control_that_ended_before_the_horizon_is_no_witness(status: str, epoch: int, lost: float) -> None:
+    made = sweep({"joint": step(0.85, 15, 0.30), "coreset": step(0.87, 15, lost)})
+    event = only(collapse_events(*cut(made, "coreset", epoch, status)))
+    assert (event.kind, event.status, event.irreversible) == ("unattributed", "", False)
+    assert np.isnan(event.control_drop["coreset_only"])
+    assert event.add == ("(0, 0.1) with seed 0",)
+    assert "add (0, 0.1) with seed 0" in event.reason
+    late = only(collapse_events(*cut(made, "coreset", 25, status)))
+    assert late.kind == ("single_loss" if lost else "critical_double_loss")
+
+
+def test_a_control_that_diverged_has_lost_what_it_had() -> None:
+    made = sweep({"joint": step(0.85, 15, 0.30)})
+    event = only(collapse_events(*cut(made, "coreset", 18, "finished", "diverged")))
+    assert (event.kind, event.cause) == ("single_loss", "coreset")
+    assert event.control_drop["coreset_only"] == pytest.approx(0.87 - 0.1)
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_of_a_run_that_ended_before_the_horizon_it_is_not_known_whether_a_loss_lasts(status: str) -> None:
+    made = sweep({"joint": step(0.85, 15, 0.30, back=22)})
+    early = only(collapse_events(*cut(made, "joint", 20, status)))
+    assert (early.status, early.censored, early.irreversible, early.horizon) == ("censored", True, False, 20)
+    assert "was not back when the run ended (0 % back by epoch 20)" in early.reason
+    assert early.reason.endswith("whether the loss lasts is not known.")
+    late = only(collapse_events(*cut(made, "joint", 25, status)))
+    assert (late.kind, late.censored) == ("transient", False)
+
+
+def test_a_run_that_ended_early_may_still_have_launched() -> None:
+    before = {name: np.where(AT < 16, 0.1, 0.9) for name in FLAT}
+    assert only(collapse_events(*cut(sweep({**before, "joint": 0.1}), "joint", 30, "finished"))).never_launched
+    assert collapse_events(*cut(sweep(before), "joint", 14)) == ()
+
+
+def test_a_seed_that_ended_early_says_nothing_of_how_often_it_happens() -> None:
+    events, tables = [], [sweep({"joint": step(0.85, 15, 0.30)}) for _ in range(3)]
+    for broken in (False, True):
+        parts = []
+        for seed, one in enumerate(tables):
+            runs, history = cut(one, "joint", 12) if broken and seed == 2 else one
+            name = {cell: f"{cell}-{seed}" for cell in runs["cell_id"]}
+            parts.append((runs.replace({"cell_id": name}).assign(seed=seed), history.replace({"cell_id": name})))
+        runs, history = (pd.concat(some, ignore_index=True) for some in zip(*parts, strict=True))
+        events.append(collapse_events(runs, history))
+    assert [[event.confidence for event in found] for found in events] == [[1.0] * 3, [1.0] * 2]
 
 
 def test_validation_is_judged_though_some_runs_have_not_begun() -> None:

@@ -81,6 +81,39 @@ def test_equal_flops_interpolates_along_the_front(flops: float, front: float) ->
     assert (row["n"], row["flops_relative"], row["measure"]) == (3, pytest.approx(flops), "equal_flops")
 
 
+def test_what_broke_early_is_not_cheap() -> None:
+    """A seed of the cheapest single treatment, then all of a new one, diverge after a twentieth of their epochs."""
+    whole = flops_table(0.5)
+    early = whole.assign(reason=None, seconds=whole["flops_relative"])
+    first = early.index[(early["prune_rate"] == 0) & (early["coreset_ratio"] == 0.1) & (early["seed"] == 0)]
+    early.loc[first, ["reason", "accuracy_test", "flops_relative", "seconds"]] = ["diverged", 0.1, 0.005, 0.005]
+    shown = points(early).set_index(["prune_rate", "coreset_ratio"]).loc[(0.0, 0.1)]
+    assert (shown["flops_relative"], shown["seconds"], shown["n"]) == (pytest.approx(0.1), pytest.approx(0.1), 3)
+    assert shown["mean"] == pytest.approx((0.1 + 0.6 + 0.62) / 3)
+    dead = early[(early["prune_rate"] == 0.5) & (early["coreset_ratio"] == 1.0)]
+    dead = dead.assign(prune_rate=0.7, reason="diverged", accuracy_test=0.1, flops_relative=0.01)
+    more = table(pd.concat([early, dead]).drop(columns="cell_id").to_dict("records"))
+    found = equal_flops(more).set_index(["prune_rate", "coreset_ratio"]).loc[(0.5, 0.1)]
+    assert found["value"] == pytest.approx(0.75 - 0.8, abs=1e-9)
+    assert not points(more).set_index(["prune_rate", "coreset_ratio"]).loc[(0.7, 1.0), "front"]
+
+
+def test_a_joint_cell_of_which_every_run_diverged_has_no_cost() -> None:
+    runs = flops_table(0.5).assign(reason=None)
+    runs.loc[(runs["prune_rate"] > 0) & (runs["coreset_ratio"] < 1), "reason"] = "diverged"
+    row = equal_flops(runs).iloc[0]
+    assert np.isnan(row["value"])
+    assert row["note"] == "no run of it has a cost: each diverged, or the table lacks it"
+
+
+def test_branches_have_totals_of_their_own() -> None:
+    runs = realistic().assign(branched_from=None)
+    runs.loc[runs.index[:2], "branched_from"] = "x-10"
+    found = totals(runs).set_index("status")
+    assert found.loc["branch, finished", "runs"] == 2
+    assert found.loc["all", "seconds"] == pytest.approx(runs["seconds"].sum())
+
+
 def test_cheaper_than_the_front_has_no_contrast() -> None:
     row = equal_flops(flops_table(0.05)).iloc[0]
     assert np.isnan(row["value"])

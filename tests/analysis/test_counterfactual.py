@@ -69,7 +69,10 @@ def test_gaps_and_intervals_by_hand() -> None:
         (0.10, 0.12, 0.50, "amplified"),
         (0.0, 0.12, 0.13, "refuted: samples_alone"),
         (0.12, -0.01, 0.11, "refuted: weights_alone"),
-        (0.20, 0.25, 0.25, "refuted: samples_alone"),  # each alone does it: the larger one is named
+        (0.05, 0.30, 0.20, "inconclusive"),  # both singles stay down
+        (-0.01, 0.42, 0.33, "refuted: samples_alone"),  # together less than added: no double loss either
+        (0.20, 0.25, 0.25, "inconclusive"),  # each alone does it
+        (0.31, 0.30, 0.31, "inconclusive"),
         (0.10, 0.21, 0.30, "inconclusive"),  # they add up
         (0.0, 0.0, 0.01, "inconclusive"),  # nothing lasts
         (0.0, 0.03, 0.40, "inconclusive"),  # samples alone are just at the margin
@@ -80,6 +83,11 @@ def test_the_verdict_by_hand(weights: float, samples: float, both: float, title:
     assert found.title == title
     assert found.reason
     assert (found.needed is not None) <= (found.status == "inconclusive")
+
+
+def test_removals_that_overlap_are_said_to() -> None:
+    assert said(0.31, 0.30, 0.31).reason.startswith("the two losses overlap: each removal costs accuracy alone")
+    assert said(0.10, 0.21, 0.30).reason.startswith("the two losses add up")
 
 
 def test_losses_that_merely_add_up_are_not_confirmed_below_the_margin() -> None:
@@ -202,6 +210,7 @@ def test_every_verdict_keeps_its_word(rows: list[tuple[float, float, float]]) ->
     if found.status == "refuted":
         assert found.interaction.lo <= 0
         assert max(one.mean for one in singles) > found.gaps["both"].mean / 2
+        assert min(one.lo for one in singles) <= 0.03
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])

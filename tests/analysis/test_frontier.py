@@ -79,8 +79,37 @@ def test_seeds_without_controls_do_not_count() -> None:
     assert (one(found, 0.9, 0.1)["k"], one(found, 0.9, 0.1)["n"]) == (2, 2)
     assert one(found, 0.9, 0.1)["note"] == "fewer than 3 seeds"
     alone = [run(0.5, 0.2, 0, 0.5)]
-    assert one(collapse_grid(table(alone)), 0.5, 0.2)["note"] == "no seed with its controls"
-    assert "no joint run with its controls" in frontier(table(alone))["note"].iloc[0]
+    assert one(collapse_grid(table(alone)), 0.5, 0.2)["note"] == "no seed finished with its controls"
+    assert "no seed finished with its controls" in frontier(table(alone))["note"].iloc[0]
+
+
+def test_runs_that_were_cut_are_no_evidence_and_are_said_to_be_none() -> None:
+    rows = collapsing(3, {0.8: 0.07, 0.9: 0.15, 0.95: 0.3})
+    stopped = [
+        {**row, "status": "stopped"} if (row["prune_rate"], row["coreset_ratio"]) in ((0.8, 0.05), (0.9, 0.05)) else row
+        for row in rows
+    ]
+    found, cells = frontier(table(stopped)), collapse_grid(table(stopped))
+    assert found["runs_cut"].tolist() == [6] * 4
+    assert found["note"].str.startswith("6 runs failed or stopped: no evidence").all()
+    assert one(cells, 0.8, 0.05)["note"] == "no seed finished with its controls; 3 runs failed or stopped: no evidence"
+    assert in_words(stopped)[1].endswith("(n = 3; 6 runs failed or stopped: no evidence)")
+    whole = frontier(table(rows))
+    assert whole["runs_cut"].tolist() == [0] * 4
+    assert "evidence" not in " ".join(whole["note"])
+
+
+def test_a_rate_of_which_every_joint_run_failed_has_no_place() -> None:
+    rows = collapsing(3, {0.8: 0.07, 0.9: 0.15, 0.95: 0.3})
+    failed = [
+        {**row, "status": "failed"} if row["prune_rate"] == 0.95 and row["coreset_ratio"] < 1 else row for row in rows
+    ]
+    found = frontier(table(failed)).set_index("prune_rate")
+    assert found.loc[0.95, ["alpha_star", "lo", "hi"]].isna().all()
+    assert found.loc[[0.5, 0.8, 0.9], "alpha_star"].notna().all()
+    assert "unknown at p 0.95" in in_words(failed)[1]
+    absent = frontier(table([row for row in failed if row["status"] == "finished"])).set_index("prune_rate")
+    assert 0.95 not in absent.index
 
 
 def test_the_frontier_lies_between_what_collapses_and_what_does_not() -> None:
@@ -181,7 +210,9 @@ def test_both_in_words() -> None:
     assert line.startswith("frontier of rigl x el2n, preservation none: alpha* below the grid at p 0.5, ")
     assert line.endswith("at p 0.95 (n = 4)")
     alone = sentences(*(of(table([run(0.5, 0.2, 0, 0.5)])) for of in (collapse_grid, frontier)))
-    assert alone == ("0 of 1 joint cells collapsed: no seed has all controls of its cell, so none can be judged",)
+    assert alone == (
+        "0 of 1 joint cells collapsed: no seed finished with all controls of its cell, so none can be judged",
+    )
 
 
 def in_words(rows: list[dict[str, object]]) -> tuple[str, ...]:

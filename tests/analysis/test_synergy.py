@@ -116,6 +116,15 @@ def test_hsa_takes_one_best_single_and_the_larger_p() -> None:
     assert "best single: coreset-only" in row["note"]
 
 
+def test_hsa_chooses_the_best_single_among_the_seeds_that_have_both() -> None:
+    """Over all its five seeds coreset-only is worse than prune-only's two; over those two it is better."""
+    y = {(0.0, 1.0): [0.95] * 5, (0.5, 1.0): [0.80, 0.80], (0.0, 0.2): [0.90, 0.902, 0.7, 0.7, 0.7],
+         (0.5, 0.2): [0.85, 0.853, 0.6, 0.6, 0.6]}  # fmt: skip
+    row = one(synergy(table(grid(y))), "hsa")
+    assert "best single: coreset-only" in row["note"]
+    assert (row["value"], row["n"]) == (pytest.approx(-0.0495), 2)
+
+
 def test_hsa_never_claims_a_loss() -> None:
     found = synergy(realistic()).query("measure == 'hsa' and value < 0")
     assert len(found)
