@@ -58,7 +58,7 @@ def points(runs: pd.DataFrame) -> pd.DataFrame:
 def totals(runs: pd.DataFrame) -> pd.DataFrame:
     """Per status and for all: number of runs and summed costs, each run as if it ran alone; branches by themselves.
 
-    ``flops_relative`` sums to dense trainings; columns the table lacks are left out.
+    ``flops_relative`` sums to ``dense_trainings``; columns the table lacks are left out.
     """
     costs = [c for c in COSTS if c in runs]
     status = runs["status"]
@@ -67,4 +67,5 @@ def totals(runs: pd.DataFrame) -> pd.DataFrame:
     by_status = runs.groupby(status)[costs].sum()
     by_status.insert(0, "runs", status.value_counts())
     everything = by_status.sum().rename("all").to_frame().T
-    return pd.concat([by_status, everything]).rename_axis("status").reset_index()
+    summed = pd.concat([by_status, everything]).rename(columns={"flops_relative": "dense_trainings"})
+    return summed.rename_axis("status").reset_index()

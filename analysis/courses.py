@@ -75,6 +75,10 @@ class Courses:
         """By run, whether it failed or was stopped before its end: what it would have done then is not known."""
         return self.planned_C < self.asked_C
 
+    def switched(self, epoch: int) -> NDArray[np.bool_]:
+        """By run, whether it has a switch in ``epoch``, or no row of it: those of a group may differ."""
+        return self.switch_CT[:, epoch - 1] | ~self.finite_CT[:, epoch - 1]
+
     @property
     def epochs(self) -> int:
         """The longest run's number of epochs."""

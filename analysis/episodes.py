@@ -99,8 +99,10 @@ _ORDINAL = ("worst", "second", "third")
 
 
 def _framed(c: Courses, event: Event, unit: str, lines: tuple[Line, ...], marks: tuple[Marks, ...]) -> Chart:
-    switches = c.switches[int(c.group_C[_row(c, event)])]
-    return Chart(_title(event), unit, lines, marks, switches, (event.epoch, event.horizon))
+    row = _row(c, event)
+    of_group = c.switches[int(c.group_C[row])]
+    own = tuple(epoch for epoch in of_group if c.switched(epoch)[row]) if c.switch_CT[row].any() else of_group
+    return Chart(_title(event), unit, lines, marks, own, (event.epoch, event.horizon))
 
 
 def _title(event: Event) -> str:

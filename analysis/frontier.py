@@ -19,6 +19,7 @@ from analysis.synergy import FEW_SEEDS, Terms, bliss, joint_cells
 BLISS_BELOW = -0.1
 SINGLES_BELOW = 0.05
 RESAMPLES = 200
+ROUNDING = 1e-9
 ESTABLISHING = 4
 """The fewest seeds whose Wilson interval can lie above one half: that of four collapsed of four."""
 CELL_COLUMNS = ["prune_rate", "coreset_ratio", "k", "n", "share", "lo", "hi", "collapsed", "established", "note"]
@@ -157,7 +158,7 @@ def _fits(plane: Plane, terms_CK: Floats, collapsed_CS: Floats, times_BS: Floats
 def _held(plane: Plane, log_R: Floats) -> Floats:
     """Ratios, 0 below the smallest of the grid and 1 above the largest."""
     low, high = np.log(plane.coreset_ratios[0]), np.log(plane.coreset_ratios[-1])
-    return np.where(log_R < low, 0.0, np.where(log_R > high, 1.0, np.exp(log_R)))
+    return np.where(log_R < low - ROUNDING, 0.0, np.where(log_R > high + ROUNDING, 1.0, np.exp(log_R)))
 
 
 def _cut(runs: int) -> str:

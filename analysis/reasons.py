@@ -50,7 +50,7 @@ def _lasting(e: Event) -> str:
     lasted = "It was not back when the run ended" if e.censored else "It lasted"
     if not math.isfinite(e.recovery):
         return lasted
-    told = "further down" if e.recovery < 0 else f"{_share(e.recovery)} back"
+    told = "further down" if round(100 * e.recovery) < 0 else f"{_share(abs(e.recovery))} back"
     return f"{lasted} ({told} by epoch {e.horizon})"
 
 

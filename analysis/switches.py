@@ -28,7 +28,13 @@ def switches(c: Courses, events: Iterable[Event], settings: Detection) -> pd.Dat
     """
     joint = (c.cells["role"] == "joint").to_numpy()
     parts = [
-        _at(c, np.flatnonzero(joint & (c.group_C == group) & (c.last_C >= epoch)), epoch, period, settings)
+        _at(
+            c,
+            np.flatnonzero(joint & (c.group_C == group) & (c.last_C >= epoch) & c.switched(epoch)),
+            epoch,
+            period,
+            settings,
+        )
         for group, (epochs, period) in enumerate(zip(c.switches, c.periods, strict=True))
         for epoch in epochs
     ]
@@ -133,15 +139,22 @@ def _chart(rows: pd.DataFrame, selector: str, name: str, epochs: int) -> Chart:
         _marks("a lasting loss", lasting, name),
     )
     lines: tuple[Line, ...] = () if line is None else (line,)
-    title = f"{selector} · {rows['cell_id'].nunique()} runs, {len(event)} events{_nothing_to_see(rows[name])}"
+    known = rows[rows[name].notna()]
+    title = " · ".join(filter(None, (selector, _counted(known), _nothing_to_see(rows[name]))))
     return Chart(title, words, lines, tuple(m for m in marks if len(m.epoch)), log=log)
+
+
+def _counted(known: pd.DataFrame) -> str:
+    """How many runs and events a chart shows."""
+    runs, events = known["cell_id"].nunique(), int((known["kind"] != "").sum())
+    return f"{runs} run{'s' * (runs > 1)}, {events} event{'s' * (events != 1)}" if runs else ""
 
 
 def _nothing_to_see(values: pd.Series) -> str:
     """Why a chart looks empty."""
     if values.isna().all():
-        return " · not measured"
-    return f" · always {values.dropna().iloc[0]:.3g}" if _same(values) else ""
+        return "not measured"
+    return f"always {values.dropna().iloc[0]:.3g}" if _same(values) else ""
 
 
 def _marks(name: str, rows: pd.DataFrame, column: str) -> Marks:
@@ -158,13 +171,13 @@ def _matrix(rows: pd.DataFrame, column: str, epochs: int) -> Floats:
 
 def _caption(told: pd.DataFrame, selectors: list[str]) -> str:
     words = [
-        f"{WORDS[str(row['measure'])][0]} {row['rank_correlation']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}]"
+        f"{WORDS[str(row['measure'])][0]} {row['rank_correlation']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}] "
+        f"(n = {row['n_switches']} switches of {row['n_runs']} runs)"
         for _, row in told.iterrows()
     ]
     said = "; ".join(words).replace("-", "−")
-    size = f"n = {told['n_switches'].max()} switches of {told['n_runs'].max()} runs" if len(told) else ""
     more = f" {len(selectors) - COLUMNS} further selectors are in switches.csv." if len(selectors) > COLUMNS else ""
-    rank = (
-        f" Rank correlation with the drop after the switch, 95 % interval over runs: {said} ({size})." if said else ""
-    )
-    return f"Joint runs. Line and band: median and quartiles over the runs that nothing happens to.{rank}{more}"
+    rank = f" Rank correlation with the drop after the switch, 95 % interval over runs: {said}." if said else ""
+    fewer = told["n_switches"].nunique() > 1
+    lacks = " Λ is not defined where no weight is removed yet, or is cut out of the network." if fewer else ""
+    return f"Joint runs. Line and band: median and quartiles over the runs that nothing happens to.{rank}{lacks}{more}"

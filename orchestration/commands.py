@@ -31,7 +31,7 @@ from orchestration.speech import Line, say
 from orchestration.sweep import Sweep, held, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker, check_server
-from orchestration.views import analysed, local_uri, planned, sweep_of, where
+from orchestration.views import ALONE, analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
 from sweeps.plan import EXECUTED, Plan, executed
@@ -304,7 +304,7 @@ def _farewell(sweep: Sweep, wanted: Sequence[Cell], console: Console) -> int:
 
 def train(file: Path, overrides: Sequence[str], output: Path, console: Console) -> int:
     """Train the one cell of a file in this process, a line per epoch."""
-    spec = load(file, (*overrides, "baselines=false"))
+    spec = load(file, (*overrides, *ALONE))
     cells = expand(spec).cells
     if len(cells) != 1:
         raise UsageError(

@@ -113,7 +113,8 @@ class Progress:
         if left is not None:
             parts.append(f"about {clock(left)} left")
         best = self.best()
-        return ", ".join(parts) + (f" · best cell {best}" if best else "")
+        which = "best new cell" if self._already else "best cell"
+        return ", ".join(parts) + (f" · {which} {best}" if best else "")
 
     def seconds_left(self) -> float | None:
         """From the work done so far; ``None`` while that is too little to tell, and when nothing is left."""

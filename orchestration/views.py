@@ -37,6 +37,8 @@ from sweeps.plan import Plan, make_plan
 from sweeps.sharing import Shape, shapes
 from sweeps.spec import SweepSpec, load
 
+ALONE = ("baselines=false", "on_collapse=null", "frontier=null")
+"""What a grid file must not ask for where it stands for a single cell."""
 BRANCHES = 4
 """Branches of one kind of trunk that the tree of a plan names; the rest are counted."""
 
@@ -308,7 +310,7 @@ def _cell(name: str, output: Path) -> CellConfig:
 
 
 def _only_cell(file: Path) -> CellConfig:
-    cells = expand(load(file, ("baselines=false",))).cells
+    cells = expand(load(file, ALONE)).cells
     if len(cells) != 1:
         raise UsageError(f"{file} has {len(cells)} cells; swast diff compares single cells: name them by cell_id")
     return cells[0].config

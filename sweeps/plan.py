@@ -35,13 +35,15 @@ class Forecast:
 class GridPoint:
     """One prune rate and coreset ratio: shares of dense training on all samples.
 
-    ``trained``: samples trained on, the real compute of a dense model. ``relative``: theoretical FLOP with selection,
-    ``None`` where torch is absent. ``paper``: alpha (1 - p), as the paper counts.
+    ``trained``: samples trained on, the real compute of a dense model; ``trained_most``: of the dearest method there
+    (that of infobatch is an estimate). ``relative``: theoretical FLOP with selection, ``None`` where torch is absent.
+    ``paper``: alpha (1 - p), as the paper counts.
     """
 
     prune_rate: float
     coreset_ratio: float
     trained: float
+    trained_most: float
     relative: float | None
     paper: float
 
@@ -152,8 +154,13 @@ class Plan:
 
     def _shares(self) -> str:
         """Larger than alpha: the epochs before the first selection train on everything."""
-        shares = {point.coreset_ratio: point.trained for point in self.points if point.coreset_ratio < 1}
-        return ", ".join(f"{share:.3f} at α = {ratio:g}" for ratio, share in shares.items()) or "1.000"
+        shares: dict[float, set[str]] = {}
+        for point in self.points:
+            if point.coreset_ratio < 1:
+                found = shares.setdefault(point.coreset_ratio, set())
+                found |= {f"{point.trained:.3f}", f"{point.trained_most:.3f}"}
+        told = (f"{' to '.join(sorted({min(s), max(s)}))} at α = {ratio:g}" for ratio, s in shares.items())
+        return ", ".join(told) or "1.000"
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain data, for JSON."""
@@ -235,30 +242,56 @@ def _forecast(
 def _points(
     configs: list[CellConfig], forecasts: tuple[Forecast, ...], facts: Mapping[Source, Facts]
 ) -> tuple[GridPoint, ...]:
-    """One per prune rate and coreset ratio; its first cell stands for all, whatever their methods and scope."""
+    """One per prune rate and coreset ratio. Of FLOP its first cell stands for all, whatever their methods and scope."""
     points: dict[tuple[float, float], GridPoint] = {}
     for config, forecast in zip(configs, forecasts, strict=True):
         at, spent = (config.prune_rate, config.coreset_ratio), forecast.cost
+        trained = spent.samples / (facts[config.data].train_size * config.epochs)
         if at not in points:
-            trained = spent.samples / (facts[config.data].train_size * config.epochs)
             relative = spent.sparse / spent.full if spent.sparse is not None and spent.full else None
-            points[at] = GridPoint(*at, trained, relative, config.coreset_ratio * (1 - config.prune_rate))
+            points[at] = GridPoint(*at, trained, trained, relative, config.coreset_ratio * (1 - config.prune_rate))
+        known = points[at]
+        points[at] = replace(known, trained=min(known.trained, trained), trained_most=max(known.trained_most, trained))
     return tuple(points[at] for at in sorted(points, key=lambda at: (at[0], -at[1])))
 
 
 def _warnings(spec: SweepSpec, configs: list[CellConfig], forecasts: tuple[Forecast, ...]) -> Iterator[str]:
-    still = sum(forecast.updates == 0 for forecast in forecasts)
-    if still:
-        yield (
-            f"{still} of {sum(map(joint, configs))} joint cells have no mask update after their first selection, so "
-            "nothing can be lost twice in them: lower pruner.update_every, raise pruner.stop or select earlier"
-        )
+    yield from _nothing_lost_twice(configs, forecasts)
+    yield from _idle(spec, configs)
     seeds = min(Counter(replace(config, seed=0) for config in configs).values())
     if seeds < FEW_SEEDS:
         number = "1 seed" if seeds == 1 else f"{seeds} seeds"
         yield f"some cells have {number} only: intervals need {FEW_SEEDS} or more, add values to axes.seed"
     if not spec.baselines and any(map(joint, configs)):
         yield "baselines: false, so gains and synergies are undefined for joint cells whose baselines are not listed"
+
+
+def _nothing_lost_twice(configs: list[CellConfig], forecasts: tuple[Forecast, ...]) -> Iterator[str]:
+    still = [config.pruner for config, forecast in zip(configs, forecasts, strict=True) if forecast.updates == 0]
+    if not still:
+        return
+    once = sorted({pruner.name for pruner in still if not hasattr(pruner, "update_every")})
+    advice = ["lower pruner.update_every, raise pruner.stop or select earlier"] * any(
+        hasattr(pruner, "update_every") for pruner in still
+    )
+    advice += [f"{', '.join(once)} {'set their masks' if once[1:] else 'sets its mask'} once"] * bool(once)
+    yield (
+        f"{len(still)} of {sum(map(joint, configs))} joint cells have no mask update after their first selection, so "
+        f"nothing can be lost twice in them: {'; '.join(advice)}"
+    )
+
+
+def _idle(spec: SweepSpec, configs: list[CellConfig]) -> Iterator[str]:
+    """Methods that the grid names and no cell uses."""
+    why = {
+        "pruner": "every prune_rate is 0",
+        "selector": "every coreset_ratio is 1",
+        "preservation": "it acts on coresets, and every coreset_ratio is 1",
+    }
+    for kind, reason in why.items():
+        named, used = ({getattr(cell, kind).name for cell in cells} for cells in (spec.listed, configs))
+        if named - {"none"} and used == {"none"}:
+            yield f"{kind} {', '.join(sorted(named - {'none'}))} does nothing: {reason}"
 
 
 def _bytes(size: float) -> str:

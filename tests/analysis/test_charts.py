@@ -146,10 +146,41 @@ def test_switches_are_those_of_joint_runs_with_what_followed() -> None:
     info = switches.charts(found, switches.foretelling(found), T)
     assert info is not None
     (chart,) = info.charts
-    assert (chart.title, chart.unit, chart.log) == ("el2n · 1 runs, 1 events", "shock", True)
+    assert (chart.title, chart.unit, chart.log) == ("el2n · 1 run, 1 event", "shock", True)
     assert line_of(chart, "no event follows").epoch.tolist() == [10, 20, 25, 30]
     assert [(m.name, m.epoch.tolist(), m.value.tolist()) for m in chart.marks] == [("a lasting loss", [15], [1.5])]
     assert switches.charts(found.drop(columns="shock"), switches.foretelling(found), T) is None
+
+
+def test_a_run_has_its_own_switches_among_those_of_its_group() -> None:
+    """Another selector chose in the first epoch too, and measured Λ at fewer switches than shock."""
+    runs, history = sweep(LOST, shock=np.where(AT % 5 == 0, AT / 10, np.nan))
+    more = runs.assign(cell_id=[f"{k:012x}" for k in range(50, 54)])
+    more["selector"] = more["selector"].replace("el2n", "infobatch")
+    names = dict(zip(runs["cell_id"], more["cell_id"], strict=True))
+    told = history.assign(cell_id=history["cell_id"].map(names), lost_support=history["weights_removed"] / 10)
+    told["switch"] |= (told["epoch"] == 1) & (told["coreset_size"] > 0)
+    both = pd.concat([runs, more], ignore_index=True), pd.concat([history, told], ignore_index=True)
+    c, events = courses(*both), collapse_events(*both)
+    found = switches.switches(c, events, SETTINGS)
+    assert found.groupby("selector")["epoch"].apply(list).to_dict() == {
+        "el2n": [10, 15, 20, 25, 30],
+        "infobatch": [1, 10, 15, 20, 25, 30],
+    }
+    shown = {event.selector: event for event in events if event.role == "joint"}
+    lines = episodes.trajectories(c, (shown["el2n"], shown["infobatch"]), SETTINGS).charts
+    assert [chart.switches for chart in lines] == [(10, 15, 20, 25, 30), (1, 10, 15, 20, 25, 30)]
+
+
+def test_the_caption_counts_the_switches_of_each_measure() -> None:
+    rng = np.random.default_rng(0)
+    found = pd.DataFrame({"cell_id": [str(k) for k in range(10)], "epoch": 10, "selector": "el2n", "kind": ""})
+    found = found.assign(drop=rng.random(10), shock=rng.random(10), lost_support=[*rng.random(4), *[np.nan] * 6])
+    info = switches.charts(found, switches.foretelling(found), T)
+    assert info is not None
+    assert "(n = 4 switches of 4 runs); shock" in info.caption
+    assert "(n = 10 switches of 10 runs). Λ is not defined where no weight is removed yet" in info.caption
+    assert [chart.title for chart in info.charts] == ["el2n · 4 runs, 0 events", "el2n · 10 runs, 0 events"]
 
 
 def test_a_measure_that_never_varies_has_no_chart_but_a_sentence() -> None:
@@ -176,9 +207,9 @@ def test_a_chart_in_which_nothing_varies_says_so() -> None:
     info = switches.charts(three, switches.foretelling(three), T)
     assert info is not None
     assert [chart.title for chart in info.charts] == [
-        "b · 1 runs, 0 events · always 0",
-        "c · 1 runs, 0 events · not measured",
-        "el2n · 1 runs, 0 events",
+        "b · 1 run, 0 events · always 0",
+        "c · not measured",
+        "el2n · 1 run, 0 events",
     ]
 
 

@@ -125,6 +125,13 @@ def test_the_frontier_lies_between_what_collapses_and_what_does_not() -> None:
     assert (found["runs"] == 80).all()
 
 
+def test_an_end_on_the_edge_of_the_grid_is_not_beyond_it() -> None:
+    """All of three seeds collapse at .05 and none at .2: half a step around .1 is the grid itself."""
+    y = {(p, a): [0.9] * 3 for p in (0.0, 0.5, 0.9) for a in (1.0, 0.2, 0.05)} | {(0.9, 0.05): [0.3] * 3}
+    row = frontier(table(grid(y))).set_index("prune_rate").loc[0.9]
+    assert (row["alpha_star"], row["lo"], row["hi"]) == pytest.approx((0.1, 0.05, 0.2))
+
+
 def test_all_or_nothing_is_said() -> None:
     nothing, everything = (frontier(table(collapsing(3, dict.fromkeys(RATES, edge)))) for edge in (0.0, 1.0))
     assert (nothing["alpha_star"] == 0).all()

@@ -255,6 +255,17 @@ def test_without_torch_samples_are_all_there_is(monkeypatch: pytest.MonkeyPatch)
         (["pruner.update_every=100000"], "2 of 2 joint cells have no mask update after their first selection"),
         (["pruner.stop=0.1"], "2 of 2 joint cells have no mask update after their first selection"),
         (["pruner=snip"], "2 of 2 joint cells have no mask update after their first selection"),
+        (
+            ["pruner=snip"],
+            "2 of 2 joint cells have no mask update after their first selection, so nothing can be lost "
+            "twice in them: snip sets its mask once",
+        ),
+        (["axes.prune_rate=[0]"], "pruner rigl does nothing: every prune_rate is 0"),
+        (["axes.coreset_ratio=[1]"], "selector el2n does nothing: every coreset_ratio is 1"),
+        (
+            ["axes.coreset_ratio=[1]", "preservation=complete"],
+            "preservation complete does nothing: it acts on coresets",
+        ),
         (["axes.seed=[0]"], "some cells have 1 seed only: intervals need 3 or more, add values to axes.seed"),
         ([], "some cells have 2 seeds only"),
         (["baselines=false"], "baselines: false, so gains and synergies are undefined"),
