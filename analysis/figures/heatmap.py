@@ -213,7 +213,7 @@ def _label(axes: Axes, panel: Panel, info: Heatmap, place: tuple[bool, bool, boo
     if named:
         axes.set_title(_named(panel), size=NORMAL, pad=6)
     if first:
-        said = f"preservation: {panel.row}"
+        said = textwrap.fill(f"preservation: {panel.row}", _fitting(CELL_HEIGHT * rows + GAP_Y))
         axes.set_ylabel(f"{said}\n{info.down}", size=NORMAL, linespacing=1.4)
     if last and (first or CHARACTER * len(info.across) <= CELL_WIDTH * columns + GAP_X):  # none runs into the next one
         axes.set_xlabel(info.across, size=NORMAL)
@@ -230,7 +230,13 @@ def _longest(names: Iterable[str]) -> int:
 
 
 def _named(panel: Panel) -> str:
-    return wrap(panel.column, len(panel.coreset_ratios) * CELL_WIDTH + 0.4, NORMAL)
+    fitting = _fitting(len(panel.coreset_ratios) * CELL_WIDTH + GAP_X)
+    return textwrap.fill(panel.column, fitting, break_long_words=False, break_on_hyphens=False)
+
+
+def _fitting(inches: float) -> int:
+    """How many characters of the normal size stand there."""
+    return int(inches / CHARACTER)
 
 
 def _marks(info: Heatmap) -> list[Patch | Line2D]:
