@@ -106,6 +106,15 @@ def test_extending_a_grid_runs_only_what_is_new(grid: Path, tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("asks", ["on_collapse: stop", "frontier: {budget_cells: 0.5}"])
+def test_one_cell_of_a_grid_that_asks_for_more_is_trained_and_compared(grid: Path, tmp_path: Path, asks: str) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(f"{grid.read_text()}{asks}\n".replace("[0, 0.8]", "[0.8]").replace("[1, 0.25]", "[0.25]"))
+    other.write_text(other.read_text().replace("[el2n, gradmatch]", "[el2n]").replace("[0, 1]", "[0]"))
+    assert "epoch 6 val" in call("train", other, "--output", tmp_path)
+    assert "the same cell" in call("diff", other, other)
+
+
 def test_analysis_of_joint_cells_alone_and_no_stale_figure(grid: Path, tmp_path: Path) -> None:
     alone = ["--set", "axes.prune_rate=[0.5,0.8]", "--set", "axes.coreset_ratio=[0.25]", "--set", "baselines=false"]
     whole = call("run", grid, "--inline", "--output", tmp_path)

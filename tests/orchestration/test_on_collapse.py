@@ -17,6 +17,8 @@ from rich.console import Console
 
 from analysis import report
 from analysis.branches import apart
+from analysis.collapse import collapse_events
+from analysis.runs import validate_history, validate_runs
 from orchestration import watch
 from orchestration.branches import branched
 from orchestration.commands import Target
@@ -228,6 +230,15 @@ def test_no_branch_before_the_grid_is_done_and_none_of_what_is_preserved_already
     early.store.fail(joint_id(early), "RuntimeError: no", "")
     assert branched(early) is early
     assert branched(collapsing(tmp_path, Path(finished.store.files.locator))).cells == finished.cells
+
+
+def test_a_cell_that_was_given_up_is_not_branched(finished: Sweep, tmp_path: Path, always: None) -> None:
+    stopped = without_joint(finished, tmp_path, "on_collapse=stop")
+    run_inline(watched(stopped, Recorder()))
+    told = tables(stopped)
+    events = collapse_events(validate_runs(told[0]), validate_history(told[1]))
+    assert joint_id(stopped) in {event.cell_id for event in events if event.irreversible}
+    assert branched(collapsing(tmp_path, None, BRANCH)).cells == finished.cells
 
 
 def test_a_kill_neither_loses_nor_doubles_a_branch(finished: Sweep, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from analysis.runs import load_history, load_runs
+from orchestration.observer import Report
 from orchestration.tables import _outcome, tables, totals, write_tables
 from tests.orchestration.grids import BROKEN, TINY, Recorder, run, tiny
 
@@ -35,6 +37,33 @@ def test_shared_segments_are_executed_once(tmp_path: Path) -> None:
     # Per seed and prune rate the two selectors and the run on all data share epoch 1.
     one_epoch = runs.loc[(runs["pruner"] == "none") & (runs["coreset_ratio"] == 1), "flops_dense"].iloc[0] / 6
     assert spent["alone/flops_dense"] - spent["executed/flops_dense"] == pytest.approx(8 * one_epoch)
+
+
+class Interrupting(Recorder):
+    """Ctrl-C after some epochs."""
+
+    def progressed(self, report: Report) -> None:
+        super().progressed(report)
+        if len(self.reports) == 20:
+            raise KeyboardInterrupt
+
+
+def test_what_was_cut_off_has_been_executed(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(sweep, Interrupting())
+    assert 0 < sum(map(sweep.finished, sweep.cells.cells)) < 12
+    stored = {
+        (segment.stage, row["epoch"]): row["flops_dense"]
+        for chain in sweep.chains.values()
+        for segment in chain
+        for entry in sweep.store.entries(segment.stage, segment.first, segment.last)
+        for row in entry.rows
+    }
+    spent, runs = totals(sweep), tables(sweep)[0]
+    assert spent["executed/flops_dense"] == pytest.approx(sum(stored.values()))
+    assert runs["flops_dense"].sum() < spent["alone/flops_dense"]
+    assert spent["alone/flops_dense"] - runs["flops_dense"].sum() < spent["executed/flops_dense"]
 
 
 def test_what_is_evaluated_now_and_then_ends_alike(tmp_path: Path) -> None:
