@@ -6,13 +6,13 @@ t-intervals:
 
     confirmed   ``both`` stays down, each single arm recovers, the interaction is above 0
     amplified   ``both`` and a single arm stay down, the interaction is above 0
-    refuted     ``both`` and a single arm stay down, it alone explains the gap, the interaction is not above 0
+    refuted     ``both`` and one single arm stay down, it explains the gap, the interaction is not above 0
     inconclusive   otherwise, with the number of data orders that would decide
 
 Our reading: an arm stays down when its gap's interval lies above the margin (the 3 points that make an event) and has
 recovered when it lies below. A single arm explains the gap when its own is above half of that of ``both``, so that a
 wide interval of the interaction alone refutes nothing, when what it leaves of the gap is not above the margin, and when
-the other arm does not stay down. An interaction below 0 speaks against a double loss too: it hinders no refutation.
+the other arm recovers. An interaction below 0 speaks against a double loss too: it hinders no refutation.
 Two losses that merely add up are neither confirmed nor refuted. All claims of a verdict have to hold at once, so their
 joint error is at most that of one; intervals are not adjusted for the number of events looked at.
 """
@@ -188,15 +188,14 @@ _Option = tuple[Status, str, tuple[_Claim, ...]]
 def _options(by_name: Mapping[str, Estimate], margin: float) -> Iterator[_Option]:
     """Every verdict with what it claims. The interaction above 0 decides between the two kinds of them."""
     both, interaction = _Claim(by_name["both"], margin), _Claim(by_name["interaction"], 0.0)
-    recovered = (_Claim(by_name[arm], margin, above=False) for arm in SINGLES)
-    yield "confirmed", "", (both, interaction, *recovered)
+    recovered = {arm: _Claim(by_name[arm], margin, above=False) for arm in SINGLES}
+    yield "confirmed", "", (both, interaction, *recovered.values())
     for arm in SINGLES:
         yield "amplified", "", (both, interaction, _Claim(by_name[arm], margin))
-    down = {arm: _Claim(by_name[arm], margin).holds for arm in SINGLES}
-    for arm in sorted(SINGLES, key=lambda arm: -by_name[arm].mean):
-        if not (interaction.holds or _Claim(by_name[f"left by {arm}"], margin).holds or all(down.values())):
+    for arm, other in (SINGLES, SINGLES[::-1]):
+        if not (interaction.holds or _Claim(by_name[f"left by {arm}"], margin).holds):
             explains = _Claim(by_name[f"{arm} over half"], 0.0)
-            yield "refuted", f"{arm}_alone", (both, _Claim(by_name[arm], margin), explains)
+            yield "refuted", f"{arm}_alone", (both, _Claim(by_name[arm], margin), explains, recovered[other])
 
 
 def _leaning(options: list[_Option]) -> Iterator[tuple[str, int]]:

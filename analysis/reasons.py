@@ -75,7 +75,7 @@ def _both(e: Event) -> str:
 
 def _unattributed(e: Event) -> str:
     if e.add:
-        return f"Whose loss it is cannot be told: add {' and '.join(e.add)}."
+        return f"Whose loss it is cannot be told: add or rerun {' and '.join(e.add)}."
     return "It is a run without treatment: neither pruning nor a coreset can have caused it."
 
 

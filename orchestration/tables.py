@@ -161,14 +161,15 @@ def totals(sweep: Sweep) -> dict[str, float]:
     alone: dict[str, float] = {"flops_dense": 0.0, "flops_evaluation": 0.0, "seconds": 0.0}
     executed = dict(alone)
     seen: set[tuple[str, int]] = set()
-    courses = [(cell, course(sweep, cell)) for cell in sweep.cells.cells]
-    over = {cell.cell_id for cell, has in courses if has.over or sweep.store.failure(cell.cell_id) is not None}
-    for cell, has in sorted(courses, key=lambda one: one[0].cell_id not in over):
+    cells = sweep.cells.cells
+    over = {one.cell_id for one in cells if sweep.finished(one) or sweep.store.failure(one.cell_id) is not None}
+    for cell in sorted(cells, key=lambda one: one.cell_id not in over):
+        rows = course(sweep, cell).rows
         stages = {epoch: s.stage for s in sweep.chains[cell.cell_id] for epoch in range(s.first, s.last + 1)}
-        by_state = {(stages[row["epoch"]], row["epoch"]): row for row in has.rows}
+        by_state = {(stages[row["epoch"]], row["epoch"]): row for row in rows}
         new = [row for state, row in by_state.items() if state not in seen]
         for name in alone:
-            alone[name] += sum(row[name] for row in (has.rows if cell.cell_id in over else new))
+            alone[name] += sum(row[name] for row in (rows if cell.cell_id in over else new))
             executed[name] += sum(row[name] for row in new)
         seen.update(by_state)
     return {f"alone/{name}": cost for name, cost in alone.items()} | {

@@ -183,7 +183,7 @@ def test_without_controls_it_says_which_cells_to_add() -> None:
     event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, without=("prune", "coreset"))))
     assert event.kind == "unattributed"
     assert event.add == ("(0.9, 1) with seed 0", "(0, 0.1) with seed 0")
-    assert "add (0.9, 1) with seed 0 and (0, 0.1) with seed 0" in event.reason
+    assert "add or rerun (0.9, 1) with seed 0 and (0, 0.1) with seed 0" in event.reason
 
 
 def test_one_control_suffices_to_show_a_single_loss_but_not_a_double_one() -> None:
@@ -442,7 +442,7 @@ def test_a_control_that_ended_before_the_horizon_is_no_witness(status: str, epoc
     assert (event.kind, event.status, event.irreversible) == ("unattributed", "", False)
     assert np.isnan(event.control_drop["coreset_only"])
     assert event.add == ("(0, 0.1) with seed 0",)
-    assert "add (0, 0.1) with seed 0" in event.reason
+    assert "add or rerun (0, 0.1) with seed 0" in event.reason
     late = only(collapse_events(*cut(made, "coreset", 25, status)))
     assert late.kind == ("single_loss" if lost else "critical_double_loss")
 

@@ -128,6 +128,8 @@ def test_the_cluster_launcher_takes_the_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(documents(MACHINES)[0]))
+    with pytest.raises(jsonschema.ValidationError, match="max_workers"):
+        validate_config(prepare_config(documents(MACHINES)[0]) | {"max_workers": -1})
 
 
 def launcher_schema() -> dict[str, Any]:
