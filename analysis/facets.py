@@ -13,9 +13,12 @@ A null in a key column means that the field does not act in that cell: it matche
 null acts: a pruned run without a classifier rate prunes the classifier together with the rest.
 """
 
+import pickle
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
@@ -134,9 +137,22 @@ def find_keys(runs: pd.DataFrame) -> Keys:
     )
 
 
+@dataclass(frozen=True)
+class _Table:
+    """A runs table that is equal to another one when it has the same bytes."""
+
+    digest: bytes
+    runs: pd.DataFrame = field(compare=False)
+
+
 def arrange(runs: pd.DataFrame) -> Grid:
-    """Validated runs as facets; independent of the order of the rows."""
-    runs = _acting(runs)
+    """Validated runs as facets; independent of the order of the rows. Remembered: a report asks ten times."""
+    return _arranged(_Table(sha256(pickle.dumps(runs)).digest(), runs))
+
+
+@lru_cache(maxsize=4)
+def _arranged(given: _Table) -> Grid:
+    runs = _acting(given.runs)
     keys = find_keys(runs)
     table = runs.assign(
         role=roles(runs),

@@ -4,6 +4,7 @@ import io
 import textwrap
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -33,21 +34,34 @@ def lines(text: str) -> int:
 
 def encode(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``svg`` bytes without dates, so that equal input gives equal bytes."""
+    if kind == "png":
+        return png(rendered(figure))
     stream = io.BytesIO()
-    if kind == "svg":
-        with matplotlib.rc_context({"svg.hashsalt": "sweep", "svg.fonttype": "path"}):
-            figure.savefig(stream, format="svg", metadata={"Date": None})
-        return stream.getvalue()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": "sweep", "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
 
 
-def lossless(png: bytes) -> bytes:
+def rendered(figure: Figure) -> Image.Image:
+    """The figure's pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.array(canvas.buffer_rgba()))
+
+
+def png(image: Image.Image) -> bytes:
+    """Pixels in print quality."""
+    stream = io.BytesIO()
+    image.save(stream, format="png", dpi=(DPI, DPI))
+    return stream.getvalue()
+
+
+def lossless(image: Image.Image) -> bytes:
     """The same pixels as WebP, half the size: a palette would cut the colour scale into bands.
 
-    What is too large for the format is scaled down.
+    What is too large for the format is scaled down. Searching harder takes twice as long for a sixth less.
     """
-    stream, image = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
+    stream, image = io.BytesIO(), image.convert("RGB")
     image.thumbnail((WEBP, WEBP))
-    image.save(stream, format="webp", lossless=True)
+    image.save(stream, format="webp", lossless=True, quality=0, method=3)
     return stream.getvalue()

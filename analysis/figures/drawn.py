@@ -1,15 +1,17 @@
 """Every figure of a report, encoded."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis.charts import Charts
 from analysis.confirmations import Confirmation
 from analysis.figures import arms, charts, frontier, heatmap
-from analysis.figures.canvas import encode, lossless
+from analysis.figures.canvas import encode, lossless, png, rendered
 from analysis.panels import Heatmap
 
 
@@ -30,17 +32,36 @@ def drawn(
     confirmed: Iterable[Confirmation] = (),
     courses: Iterable[Charts] = (),
 ) -> Iterator[Drawn]:
-    """Heat maps, fronts (name, label, points), the confirmations' arms, courses over epochs, one at a time."""
+    """Heat maps, fronts (name, label, points), the confirmations' arms, courses over epochs, one at a time.
+
+    The next one is drawn while a thread compresses the one before, for which Pillow needs no interpreter.
+    """
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        before: Future[Drawn] | None = None
+        for name, figure in _figures(maps, fronts, confirmed, courses):
+            image, svg = rendered(figure), encode(figure, "svg")
+            if before is not None:
+                yield before.result()
+            before = beside.submit(_drawn, name, figure.get_figwidth(), image, svg)
+        if before is not None:
+            yield before.result()
+
+
+def _figures(
+    maps: Iterable[Heatmap],
+    fronts: Iterable[tuple[str, str, pd.DataFrame]],
+    confirmed: Iterable[Confirmation],
+    courses: Iterable[Charts],
+) -> Iterator[tuple[str, Figure]]:
     for one_map in maps:
-        yield _encoded(one_map.name, heatmap.draw(one_map))
+        yield one_map.name, heatmap.draw(one_map)
     for name, label, points in fronts:
-        yield _encoded(name, frontier.draw(points, label))
+        yield name, frontier.draw(points, label)
     for one in confirmed:
-        yield _encoded(one.figure, arms.draw(one))
+        yield one.figure, arms.draw(one)
     for info in courses:
-        yield _encoded(info.name, charts.draw(info))
+        yield info.name, charts.draw(info)
 
 
-def _encoded(name: str, figure: Figure) -> Drawn:
-    png = encode(figure, "png")
-    return Drawn(name, figure.get_figwidth(), png, encode(figure, "svg"), lossless(png))
+def _drawn(name: str, width: float, image: Image.Image, svg: bytes) -> Drawn:
+    return Drawn(name, width, png(image), svg, lossless(image))

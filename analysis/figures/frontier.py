@@ -141,7 +141,7 @@ def _annotate(axes: Axes, points: pd.DataFrame, front: pd.DataFrame) -> int:
             missed += 1
             continue
         _label(axes, text, point, centre)
-        box = _box(axes, text, centre)
+        box = _box(_half(axes, text), centre)
         named = np.concatenate([named, box])
         taken = np.concatenate([taken, box, _along(point, centre)])
     return missed
@@ -171,11 +171,11 @@ def _label(axes: Axes, text: str, point: Floats, centre: Floats) -> None:
 
 def _free(axes: Axes, point: Floats, text: str, taken: Floats, barred: Floats) -> Floats | None:
     """The nearest centre around ``point`` where ``text`` covers nothing; pixels, boxes are (x0, y0, x1, y1)."""
-    half = _box(axes, text, np.zeros(2))[0, 2:]
+    half = _half(axes, text)
     frame = axes.bbox.extents
     for distance, towards in itertools.product(DISTANCES, DIRECTIONS):
         centre: Floats = point + np.array(towards) * (half + _scale(axes) * distance)
-        box = _box(axes, text, centre)
+        box = _box(half, centre)
         inside = (box[:, :2] >= frame[:2]).all() and (box[:, 2:] <= frame[2:]).all()
         if inside and not _hits(box, taken) and not _hits(_along(point, centre), barred):
             return centre
@@ -188,9 +188,14 @@ def _scale(axes: Axes) -> float:
     return DPI / 72 if figure is None else float(figure.dpi / 72)
 
 
-def _box(axes: Axes, text: str, centre: Floats) -> Floats:
+def _half(axes: Axes, text: str) -> Floats:
+    """From the centre of a label's box to its upper right corner."""
     size = TextPath((0, 0), text, size=TEXT).get_extents().size
-    half = _scale(axes) * (np.array(size) / 2 + 3)
+    half: Floats = _scale(axes) * (np.array(size) / 2 + 3)
+    return half
+
+
+def _box(half: Floats, centre: Floats) -> Floats:
     return np.concatenate([centre - half, centre + half])[None]
 
 
