@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,7 +45,7 @@ def encode(figure: Figure, kind: str) -> bytes:
 
 def rendered(figure: Figure) -> Image.Image:
     """The figure's pixels."""
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.array(canvas.buffer_rgba()))
 
