@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENV := .venv/.installed
+# Bytecode is compiled when first imported, not for all of 6 GB now; unless it may not be written then.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 
 .PHONY: quickstart test fault-test check cluster-test bench clean
 
@@ -8,7 +10,7 @@ $(ENV): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	@echo "installing into .venv: some minutes, about 6 GB"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 quickstart: $(ENV)  ## install, run the quickstart grid on real data, draw the heat maps and the report
@@ -21,7 +23,7 @@ fault-test: $(ENV)  ## workers, nodes, drivers, disks, clocks and servers distur
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults $(ARGS)
 
 cluster-test: $(ENV)  ## a sweep over two Ray nodes, MLflow on PostgreSQL and S3, all on loopback (PostgreSQL must be installed)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster]'
+	$(INSTALL) --constraint constraints.txt --editable '.[dev,cluster]'
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 check: $(ENV)  ## lint, types, import layers
