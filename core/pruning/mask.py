@@ -10,13 +10,19 @@ if TYPE_CHECKING:
 
 
 def top(scores: Tensor, keep: int) -> Tensor:
-    """True at the ``keep`` highest scores, shaped like ``scores``; of equal scores the lowest index wins."""
+    """True at the ``keep`` highest scores, shaped like ``scores``; of equal scores the lowest index wins.
+
+    NaN counts as infinity: it is the gradient of a network that diverges.
+    """
     import torch
 
-    # A stable sort orders ties by index on every device; topk leaves them open.
-    order = scores.flatten().sort(descending=True, stable=True).indices
-    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[order[:keep]] = True
+    flat = scores.flatten().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    if not keep:
+        return torch.zeros_like(flat, dtype=torch.bool).view(scores.shape)
+    # A sort of eleven million scores takes five times as long, and topk's own indices leave ties open.
+    least = flat.topk(keep, sorted=False).values.min()
+    mask = flat > least
+    mask[(flat == least).nonzero().flatten()[: keep - int(mask.sum())]] = True
     return mask.view(scores.shape)
 
 

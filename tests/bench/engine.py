@@ -1,10 +1,12 @@
 """The engine's speed: against a script that one would write without it, against itself without sharing, and by size.
 
-    python tests/bench/engine.py [--rounds 5] [--script-rounds 5] [--only bench sharing seldom sizes tables] [--seeds 0]
+    python tests/bench/engine.py [--rounds 5] [--script-rounds 5] [--only bench sharing seldom wide ...] [--seeds 0]
 
 Every sweep is a command of its own with one torch thread per trial and a fresh output folder; the three that are
 compared take turns within a round. ``seldom`` is the sharing grid evaluated at its cells' ends alone, without the
-script, which evaluates every epoch. Prints Markdown for BENCHMARKS.md. Nothing else should run on the machine.
+script, which evaluates every epoch; ``wide`` the same with a network whose time goes by the sample and not by the step,
+and selectors that choose without a pass over all samples: what remains is training, which is what is shared. Prints
+Markdown for BENCHMARKS.md. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ TRIVIAL = {
     "batch_size": 16,
 }
 RUN_SIZES = (10, 100, 1000, 2000)
+SELDOM = ("baselines=false", "evaluate_every=40")
+WIDE = ("model.width=96", "axes.selector=[random, {name: random, balanced: true}, forgetting, ccs]")
 PLANNED_SEEDS = (1, 3, 29, 286)
 """Of the bench grid, which has 35 distinct cells per seed."""
 TABLE_SEEDS = 58
@@ -101,18 +105,15 @@ def seeded(seeds: Sequence[int]) -> tuple[str, ...]:
 
 
 def run(kind: str, study: Study, folder: Path) -> Outcome:
-    """One sweep in a fresh folder, which is removed again."""
-    try:
-        if kind == "naive":
-            command = [sys.executable, str(ROOT / "tests/bench/naive_tune.py"), str(study.grid), f"--output={folder}"]
-            seeds = ["--seeds", *map(str, study.seeds)] if study.seeds else []
-            watched = watch([*command, *seeds], folder / "log.txt")
-            return Outcome(watched, span_of_naive(folder), naive(folder))
-        more = ["--no-sharing"] if kind == "alone" else []
-        watched = watch([*study.command(folder), *more], folder / "log.txt")
-        return Outcome(watched, span_of_ours(folder / study.grid.stem), ours(folder / study.grid.stem))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """One sweep in a fresh folder."""
+    if kind == "naive":
+        command = [sys.executable, str(ROOT / "tests/bench/naive_tune.py"), str(study.grid), f"--output={folder}"]
+        seeds = ["--seeds", *map(str, study.seeds)] if study.seeds else []
+        watched = watch([*command, *seeds], folder / "log.txt")
+        return Outcome(watched, span_of_naive(folder), naive(folder))
+    more = ["--no-sharing"] if kind == "alone" else []
+    watched = watch([*study.command(folder), *more], folder / "log.txt")
+    return Outcome(watched, span_of_ours(folder / study.grid.stem), ours(folder / study.grid.stem))
 
 
 def compare(
@@ -125,10 +126,11 @@ def compare(
     for number in range(options.rounds):
         turn = list(KINDS)[number % 3 :] + list(KINDS)[: number % 3]
         for kind in turn if number < scripts else [kind for kind in turn if kind != "naive"]:
-            found[kind].append(run(kind, study, folder / f"{kind}-{number}"))
+            shutil.rmtree(folder / kind, ignore_errors=True)
+            found[kind].append(run(kind, study, folder / kind))
     yield from times(found)
     yield ""
-    yield from ratios(found, planned(study, folder))
+    yield from ratios(found, planned(study, folder / "shared"))
     yield ""
     yield from accuracies(found)
 
@@ -169,9 +171,8 @@ def ratios(found: dict[str, list[Outcome]], plan: Plan) -> Iterator[str]:
 
 
 def planned(study: Study, folder: Path) -> Plan:
-    """The study's plan, at the pace of a sweep that runs here for the purpose."""
+    """The study's plan, at the pace of the sweep in ``folder``."""
     spec = load(study.grid, study.overrides())
-    watch(study.command(folder), folder / "log.txt")
     sweep = prepare(spec, folder)
     plan = make_plan(spec, chains=sweep.chains)
     return replace(plan, pace=pace(sweep, plan))
@@ -314,9 +315,8 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 SECTIONS: dict[str, Callable[[argparse.Namespace, Path], Iterator[str]]] = {
     "bench": lambda options, folder: compare("bench", options, folder),
     "sharing": lambda options, folder: compare("bench-sharing", options, folder, "baselines=false"),
-    "seldom": lambda options, folder: compare(
-        "bench-sharing", options, folder, "baselines=false", "evaluate_every=40", scripts=0
-    ),
+    "seldom": lambda options, folder: compare("bench-sharing", options, folder, *SELDOM, scripts=0),
+    "wide": lambda options, folder: compare("bench-sharing", options, folder, *SELDOM, *WIDE, scripts=0),
     "sizes": sizes,
     "tables": tables,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -25,10 +27,14 @@ def test_equal_scores_go_to_the_lowest_index() -> None:
     ]
 
 
-@given(st.lists(st.integers(-2, 2), min_size=1, max_size=40), st.data())
-def test_top_equals_python(values: list[int], data: st.DataObject) -> None:
+SCORES = st.sampled_from([-math.inf, -2.0, -1.0, -0.0, 0.0, 1.0, 2.0, math.inf, math.nan])
+
+
+@given(st.lists(SCORES, min_size=1, max_size=40), st.data())
+def test_top_equals_python(values: list[float], data: st.DataObject) -> None:
     keep = data.draw(st.integers(0, len(values)))
-    best = sorted(range(len(values)), key=lambda i: (-values[i], i))[:keep]
+    ordered = [math.inf if math.isnan(value) else value for value in values]
+    best = sorted(range(len(values)), key=lambda i: (-ordered[i], i))[:keep]
     mask = top(torch.tensor(values, dtype=torch.float32), keep)
     assert mask.nonzero().flatten().tolist() == sorted(best)
 
