@@ -35,7 +35,7 @@ check: $(ENV)  ## lint, types, import layers
 bench: $(ENV)  ## trainer throughput against a bare PyTorch loop
 	$(BIN)/python tests/bench/throughput.py
 
-bench-%: $(ENV)  ## bench-methods: selectors, seconds and memory; bench-engine: sweeps against a script without us (over an hour)
+bench-%: $(ENV)  ## bench-methods: selectors, seconds and memory; bench-engine: sweeps against a script without us (many hours; ARGS="--only ...")
 	$(BIN)/python tests/bench/$*.py $(ARGS)
 
 clean:  ## remove the environment and caches; sweeps in outputs/ stay

@@ -58,7 +58,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def lossless(image: Image.Image) -> bytes:
-    """The same pixels as WebP, half the size: a palette would cut the colour scale into bands.
+    """The same pixels as WebP, three fifths of the size: a palette would cut the colour scale into bands.
 
     What is too large for the format is scaled down. Searching harder takes twice as long for a sixth less.
     """
