@@ -17,14 +17,13 @@ from core.data import SOURCES, SourceChoice
 from core.data.source import PLACES
 from core.methods import PRUNERS, SELECTORS, PrunerChoice, SelectorChoice
 from core.models import MODELS, ModelChoice
-from core.plugin import Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
+from core.plugin import BelowOne, Count, Flag, Natural, NonNegative, Positive, PruneRate, Ratio, plugin
 from core.preservation import PRESERVERS, PreserverChoice
 from core.pruning.pruner import Pruner
 
 BatchSize = Annotated[int, Strict(), Field(ge=2)]
 Epochs = Annotated[int, Strict(), Field(ge=1, le=100_000)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
-Momentum = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
 @plugin
@@ -43,7 +42,7 @@ class CellConfig:
     """Samples of an optimizer step at most: the batches of an epoch are equal in size but for one sample."""
     lr: Positive = 0.05
     """Learning rate of SGD in the first epoch; it falls by a cosine to 0 after T epochs."""
-    momentum: Momentum = 0.9
+    momentum: BelowOne = 0.9
     """Of SGD."""
     nesterov: Flag = True
     """Nesterov's momentum."""
@@ -102,6 +101,9 @@ def _conflicts(cell: CellConfig) -> Iterator[tuple[str, str]]:
         starts = f"pruner {cell.pruner.name} starts at the first selection, here epoch {first_selection(cell)}"
         differs = "while warmup_epochs is open its prune-only control would start in another epoch"
         yield "pruner", f"{starts}; {differs}; give warmup_epochs or a pruner.start"
+    if cell.schedule == "skip" and cell.selector.online and cell.coreset_ratio < 1 and cell.warmup_epochs is None:
+        idle = f"schedule: skip trains nothing between warm-up and half of the epochs, and {cell.selector.name} has no"
+        yield "schedule", f"{idle} warm-up of its own; give warmup_epochs"
     if cell.coreset_ratio < 1 and _last_selection(cell) < coreset_starts(cell):
         yield _too_late(cell)
 

@@ -71,15 +71,16 @@ class Copies:
         for _ in range(epochs):
             order_N = torch.randperm(total, generator=rng).to(network.device)
             for index_B in batches_of(order_N, self._cell.batch_size):
-                self._step(network, optimizer, index_B)
+                self._step(network, optimizer, index_B, rng)
         layers = measure(network.module, self._bundle.image_shape)
         self._charge(layers, forward=(epochs + 1) * total, backward=epochs * total)
         return Copy(surgery, network.module.state_dict(), network.logits(self._bundle.train.images))
 
-    def _step(self, network: Network, optimizer: torch.optim.Optimizer, index_B: Tensor) -> None:
+    def _step(self, network: Network, optimizer: torch.optim.Optimizer, index_B: Tensor, rng: torch.Generator) -> None:
         train = self._bundle.train
         optimizer.zero_grad(set_to_none=True)
-        logits_BC = network.forward(network.inputs(train.images[index_B]))
+        with network.drawing(lambda: int(torch.randint(2**32, (1,), generator=rng))):
+            logits_BC = network.forward(network.inputs(train.images[index_B]))
         torch.autograd.backward(F.cross_entropy(logits_BC, train.labels[index_B]))
         optimizer.step()
 

@@ -36,6 +36,10 @@ class Meter:
         """A forward pass for selection or state recording."""
         self._ledger += scoring_flops(self._layers, samples, density)
 
+    def choose(self, flop: float) -> None:
+        """What a selector computes beside its passes."""
+        self._ledger += Ledger(dense=flop, selection=flop)
+
     def calibrate(self, samples: int, *, backward: bool = False) -> None:
         """A pass that the pruner asked for, forward or backward."""
         self._ledger += calibration_flops(self._layers, samples * (not backward), samples * backward)

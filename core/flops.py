@@ -30,10 +30,11 @@ class Ledger:
 
     ``dense`` is what dense kernels execute for training and selection. The theoretical cost of sparse training is
     ``forward``, ``grad_input`` and ``grad_weight``: its three products, each scaled by its layer's density.
-    ``selection`` holds scoring and recording passes, scaled likewise, and the passes that a pruner asks for, dense: on
-    a calibration batch, on the validation split, on an input of ones. A second derivative counts its backward pass
-    twice, the pass itself and the one through it, and so somewhat too little. ``evaluation`` is what dense kernels
-    execute to look at the run (evaluation and support), and in none of the others.
+    ``selection`` holds scoring and recording passes, scaled likewise; what a selector computes beside them (products of
+    matrices, distances); and the passes that a pruner asks for, dense: on a calibration batch, on the validation split,
+    on an input of ones. A second derivative counts its backward pass twice, the pass itself and the one through it, and
+    so somewhat too little. ``evaluation`` is what dense kernels execute to look at the run (evaluation and support),
+    and in none of the others.
     """
 
     dense: float = 0.0

@@ -21,6 +21,8 @@ from core.rng import address
 
 CHUNK = 1024
 """Most samples of a forward pass without gradients."""
+RATES = ("p", "dropout", "drop_prob")
+"""What modules call the rate at which they drop."""
 CACHED = 2**17
 """Pixels whose activations a CPU's caches about hold: larger chunks are 2 to 3 times slower there."""
 
@@ -39,6 +41,7 @@ class Network:
     def __init__(self, module: nn.Module, bundle: Bundle) -> None:
         self.module = module
         self.device = next(module.parameters()).device
+        self._drops = any(_drops(part) for part in module.modules())
         self.classifier_weight = classifier(module)
         self.reshaped(Surgery())
         self._scale = (1.0 / bundle.std_C).view(1, -1, 1, 1).to(self.device)
@@ -51,6 +54,11 @@ class Network:
         # Where it was cut in two, both parts together: its inputs stay the features.
         self.classifier = self.module.get_submodule(self.classifier_weight.removesuffix(".weight"))
 
+    @property
+    def features(self) -> int:
+        """How many inputs the classifier has."""
+        return int(next(self.classifier.parameters()).shape[1])
+
     def inputs(self, images: Tensor) -> Tensor:
         """Bytes to normalised floats, channels last: the quicker layout on GPUs and, by a third, on CPUs."""
         return images.to(torch.float32, memory_format=torch.channels_last).mul_(self._scale).add_(self._shift)
@@ -61,6 +69,17 @@ class Network:
             output = self.module(inputs) if weights is None else functional_call(self.module, dict(weights), (inputs,))
         logits: Tensor = output.float()
         return logits
+
+    @contextmanager
+    def drawing(self, seed: Callable[[], int]) -> Iterator[None]:
+        """Draw what dropout leaves out from this seed, and not from torch's global generator; free without dropout."""
+        if not self._drops:
+            yield
+            return
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed())
+            yield
 
     def forward_frozen(self, inputs: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Like ``forward`` in training mode, but leaving the batch-norm statistics as they are."""
@@ -142,9 +161,17 @@ class Network:
             self.module.train()
 
 
-def _keep(seen: dict[str, tuple[Tensor, Tensor]], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+def _drops(part: nn.Module) -> bool:
+    """Whether the module draws at random while it trains: dropout, of attention too, and stochastic depth."""
+    return any(isinstance(rate := getattr(part, name, None), float) and rate > 0 for name in RATES)
+
+
+def _keep(
+    seen: dict[str, tuple[Tensor, Tensor]], name: str
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def hook(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         seen[name] = given[0].detach(), output
+        return output.clone()  # an activation in place behind the layer would write over its output, and its slope
 
     return hook
 

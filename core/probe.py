@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.data.bundle import Split
 from core.network import Network
 from core.pruning.couplings import Structure
+from core.rng import address
 
 
 class Charge(Protocol):
@@ -27,8 +29,10 @@ class Charge(Protocol):
 class NetworkProbe:
     """The network as it stands. ``batch`` draws the calibration batch, ``val`` is the validation split."""
 
-    def __init__(self, network: Network, batch: Callable[[], Split], val: Split, charge: Charge) -> None:
+    def __init__(self, network: Network, batch: Callable[[], Split], val: Split, charge: Charge, seed: int = 0) -> None:
+        """``seed``: of what dropout leaves out, the same in every pass."""
         self._network = network
+        self._seed = seed
         self._draw = batch
         self._val = val
         self._charge = charge
@@ -48,15 +52,14 @@ class NetworkProbe:
 
     def logits(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Logits of the calibration batch, in training mode."""
-        inputs = self._network.inputs(self._batch.images)
-        return self._charged(self._network.forward_frozen(inputs, weights), len(inputs))
+        return self._charged(self._training(weights), len(self.labels))
 
     def features(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The classifier's inputs on the calibration batch."""
         seen: list[Tensor] = []
         hook = self._network.classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
-            self._network.forward_frozen(self._network.inputs(self._batch.images), weights)
+            self._training(weights)
         finally:
             hook.remove()
         return self._charged(seen[0].float(), len(self.labels))
@@ -102,6 +105,12 @@ class NetworkProbe:
         images = self._val.images
         image = self._network.inputs(images.new_zeros(1, *images.shape[1:]))
         return Structure(deepcopy(self._network.module).eval(), image)
+
+    def _training(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """Logits of the batch. Attention in plain products: the fused kernels have no second derivative."""
+        inputs = self._network.inputs(self._batch.images)
+        with self._network.drawing(lambda: address(self._seed, "dropout")), sdpa_kernel(SDPBackend.MATH):
+            return self._network.forward_frozen(inputs, weights)
 
     def _charged(self, output: Tensor, samples: int) -> Tensor:
         """``output``, its pass charged, and a backward pass whenever a gradient comes back through it."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-Stream = Literal["init", "order", "augment", "select", "prune", "noise", "split", "fork", "support"]
+Stream = Literal[
+    "init", "order", "augment", "select", "prune", "noise", "split", "fork", "support", "dropout", "calibration"
+]
 
 
 def address(seed: int, stream: Stream, epoch: int = 0, step: int = 0) -> int:

@@ -17,7 +17,6 @@ from torch import Tensor
 from core.data.bundle import Split
 from core.events import Support
 from core.network import Network
-from core.rounding import count
 
 ELEMENTS = 2**26
 """Entries of the per-sample gradients that are held at once."""
@@ -106,8 +105,8 @@ def _sides(train_size: int, index_M: Tensor, samples: int, rng: torch.Generator)
     device = index_M.device
     full = torch.randperm(train_size, generator=rng)[:samples].to(device)
     chosen = index_M[torch.randperm(len(index_M), generator=rng)[:samples].to(device)]
-    at_random = full[: max(1, count(len(index_M) / train_size, len(full)))]
-    index_U = torch.unique(torch.cat([full, chosen]))
+    at_random = torch.randperm(train_size, generator=rng)[: len(chosen)].to(device)
+    index_U = torch.unique(torch.cat([full, chosen, at_random]))
     return Sides(index_U, *(torch.isin(index_U, side) for side in (full, chosen, at_random)))
 
 

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core import macs, rng, schedule
-from core.config import CellConfig, as_dict, canonical, first_selection, preservation_starts
+from core.config import CellConfig, canonical, first_selection, preservation_starts
 from core.copies import Copies, fuse
 from core.coresets import SELECTORS
-from core.coresets.samples import Copy, Coreset, Samples, check_chosen
-from core.costs import Meter
+from core.coresets.samples import Copy, Coreset, Samples, Sizes, check_chosen
+from core.costs import DENSE, Meter
 from core.data.augment import AUGMENTATIONS
 from core.data.bundle import Bundle, Split
 from core.events import (
@@ -58,7 +58,7 @@ from core.steps import batches_of, sgd
 from core.support import measure
 from core.surgery import momentum, read, recorded
 
-SEMANTICS_VERSION = 4
+SEMANTICS_VERSION = 5
 """Raised whenever the same configuration trains differently; part of the cache key."""
 
 
@@ -153,6 +153,7 @@ class Trainer:
             progress=progress,
             rng=rng.generator(self.cell.seed, "select", epoch),
         )
+        self.costs.choose(selector.arithmetic(self._sizes(size)))
         check_chosen(coreset.index_M, size, len(self.bundle.train), selector)
         before, self.index_M = self.index_M, coreset.index_M
         self.weight_N, self.selector_state, self.copy = self._spread(coreset), coreset.state, coreset.copy
@@ -170,6 +171,10 @@ class Trainer:
             seconds=time.perf_counter() - started,
             due=schedule.due_at(self.cell, epoch),
         )
+
+    def _sizes(self, chosen: int) -> Sizes:
+        train, val = self.bundle.train, self.bundle.val
+        return Sizes(len(train), chosen, self.bundle.num_classes, self.network.features, len(val))
 
     def _measure_support(self, epoch: int) -> SupportMeasured:
         started = time.perf_counter()
@@ -278,7 +283,8 @@ class Trainer:
         if self.cell.augmentation != "none":
             images = AUGMENTATIONS[self.cell.augmentation](images, self._generator("augment", moment))
         weights = self.masking.trained(moment, lambda: self._generator("prune", moment))
-        logits = self.network.forward(self.network.inputs(images), weights)
+        with self.network.drawing(lambda: self._address("dropout", moment)):
+            logits = self.network.forward(self.network.inputs(images), weights)
         loss_B = F.cross_entropy(logits, labels, reduction="none")
         penalty = None if self.preserved is None else self.cell.preservation.penalty(self.preserved, index_B, logits)
         self.optimizer.zero_grad(set_to_none=True)
@@ -297,7 +303,8 @@ class Trainer:
         if not self.masking.active:
             self.costs.train(batch)
             return None
-        density = self.masking.density_by_layer
+        # What learns its mask in the forward pass multiplies by every weight.
+        density = DENSE if self.cell.pruner.learns_forward else self.masking.density_by_layer
         if not self.intervention.prunes(moment.epoch):
             self.masking.hold()
             self.costs.train(batch, density)
@@ -329,7 +336,9 @@ class Trainer:
             weights=self.masking.stored(),
             gradients=self.masking.gradients(),
             mask=self.masking.mask,
-            probe=NetworkProbe(self.network, self._calibration_batch, self.bundle.val, self.costs.calibrate),
+            probe=NetworkProbe(
+                self.network, self._calibration_batch, self.bundle.val, self.costs.calibrate, self.cell.seed
+            ),
             generator=lambda: self._generator("prune", moment),
         )
 
@@ -337,10 +346,14 @@ class Trainer:
         seed = self.intervention.seed(self.cell.seed, moment.epoch)
         return rng.generator(seed, stream, moment.epoch, moment.step_in_epoch)
 
+    def _address(self, stream: rng.Stream, moment: Moment) -> int:
+        seed = self.intervention.seed(self.cell.seed, moment.epoch)
+        return rng.address(seed, stream, moment.epoch, moment.step_in_epoch)
+
     def _calibration_batch(self) -> Split:
         """One fixed draw from the training set, whatever the coreset."""
         train = self.bundle.train
-        chosen = torch.randperm(len(train), generator=rng.generator(self.cell.seed, "prune"))[:CALIBRATION]
+        chosen = torch.randperm(len(train), generator=rng.generator(self.cell.seed, "calibration"))[:CALIBRATION]
         index_B = chosen.to(self.device)
         return Split(train.images[index_B], train.labels[index_B])
 
@@ -410,8 +423,9 @@ class Trainer:
             tensors |= under("coreset", {"weight": self.weight_N})
         if self.preserved is not None:
             tensors |= under("preserved", self.preserved.tensors())
-        meta = {"epoch": self.epoch, "step": self.step, "diverged": self.diverged, "cell": as_dict(self.cell)}
-        return RunState(tensors, {**meta, "data": self.bundle.digest})
+        # Of no cell: those that share their training up to here have equal states, byte by byte.
+        meta = {"epoch": self.epoch, "step": self.step, "diverged": self.diverged, "data": self.bundle.digest}
+        return RunState(tensors, meta)
 
     def restore(self, state: RunState) -> None:
         """Take over a state of this cell, or of another one up to where the two part.

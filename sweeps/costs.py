@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from core.config import CellConfig, first_selection, preservation_starts, prunes
-from core.coresets.samples import Beside, Selector
+from core.coresets.samples import Beside, Selector, Sizes
 from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.measurements import TRAINING_ALONE, Measurements
@@ -269,7 +269,7 @@ def work(cell: CellConfig, facts: Facts, epochs: Sequence[Epoch], measurements: 
         once = _scored(cell, t, epoch, facts) + forward - backward + evaluated
         trained, scored = per_sample[epoch.position]
         beside = 0.0 if net is None else _beside(cell, t, net, facts).dense
-        flop.append(both * trained + once * scored + beside)
+        flop.append(both * trained + once * scored + beside + _arithmetic(cell, t, net, facts))
     return Work(
         samples=tuple(accumulate((epoch.samples for epoch in epochs), initial=0)),
         steps=tuple(accumulate((epoch.steps for epoch in epochs), initial=0)),
@@ -287,9 +287,12 @@ def _per_sample(cell: CellConfig, net: Network | None, position: float) -> tuple
 
 
 def _looked_at(support_samples: int, size: int, train_size: int) -> int:
-    """Samples whose gradients a measurement of support takes: of the training set, and of a coreset of ``size``."""
+    """Samples whose gradients a measurement of support takes: of the training set, of a coreset of ``size``, and as
+    many at random.
+    """
     full, coreset = min(support_samples, train_size), min(support_samples, size)
-    return full + round(coreset * (1 - full / train_size))
+    left_out = (1 - full / train_size) * (1 - coreset / train_size) ** 2
+    return round(train_size * (1 - left_out)) if support_samples else 0
 
 
 def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> int:
@@ -314,10 +317,13 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Fact
         scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts)
     asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
     ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
-    ledger += sum((_beside(cell, t, net, facts) for t in range(1, len(epochs) + 1)), Ledger())
+    for t in range(1, len(epochs) + 1):
+        chosen = _arithmetic(cell, t, net, facts)
+        ledger += _beside(cell, t, net, facts) + Ledger(dense=chosen, selection=chosen)
     for position in trained:
         layers, density = in_force(cell, net, position)
-        ledger += training_flops(layers, trained[position], density, with_dense_gradient[position])
+        training = {} if prunes(cell) and cell.pruner.learns_forward else density
+        ledger += training_flops(layers, trained[position], training, with_dense_gradient[position])
         ledger += scoring_flops(layers, scored[position], density)
     return ledger
 
@@ -334,6 +340,15 @@ def _beside(cell: CellConfig, t: int, net: Network, facts: Facts) -> Ledger:
         return Ledger()
     forward, backward = (copy.epochs + 1) * facts.train_size, copy.epochs * facts.train_size
     return calibration_flops(scaled(net.layers, copy.left), forward, backward)
+
+
+def _arithmetic(cell: CellConfig, t: int, net: Network | None, facts: Facts) -> float:
+    """What the selection before epoch ``t`` computes beside its passes, on the features of the network as built."""
+    if net is None or not selects(cell, t):
+        return 0.0
+    size = count(cell.selector.share(cell.coreset_ratio, t / cell.epochs), facts.train_size)
+    features = net.structure.shapes[net.structure.classifier][1]
+    return cell.selector.arithmetic(Sizes(facts.train_size, size, facts.num_classes, features, facts.val_size))
 
 
 def _asked(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> tuple[int, int]:

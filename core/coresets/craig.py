@@ -10,7 +10,7 @@ from typing_extensions import override
 from core.coresets.facility import chunks, facility_location
 from core.coresets.gradients import Gradients
 from core.coresets.ranking import classes
-from core.coresets.samples import Coreset, Need, Samples, Selector
+from core.coresets.samples import Coreset, Need, Samples, Selector, Sizes
 from core.plugin import plugin
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Craig(Selector):
         index_M = weight_N.nonzero().flatten()
         weight_M = weight_N[index_M]
         return Coreset(index_M, (weight_M / weight_M.mean()).float())
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 2.0 * sizes.samples**2 * (sizes.classes + sizes.features) / sizes.classes
 
 
 def _rows(gradients: Gradients) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,7 @@ from core.coresets.difficulty import Difficulty, difficulty, without_hardest
 from core.coresets.facility import chunks
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import Count, Fraction, NonNegative, plugin
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class D2(Selector):
             return kept[self._spread_out(features_ND[index[kept]], score_N[index[kept]], quota)]
 
         return Coreset(picked(samples, size, choose, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        distances = 2.0 * ((1 - self.cutoff) * sizes.samples) ** 2 * sizes.features
+        return distances / sizes.classes if self.balanced else distances
 
     def _spread_out(self, features_ND: Tensor, difficulty_N: Tensor, picks: int) -> Tensor:
         """Positions of the picks, in order; ties by index."""

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import error_of, present
 from core.coresets.ranking import best
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import Fraction, plugin
 
 if TYPE_CHECKING:
@@ -39,3 +39,7 @@ class EL2N(Selector):
         norm_N = error_of(present(samples.logits_NC, "logits"), samples.labels_N).norm(dim=1)
         score_N = norm_N if progress <= self.hard_until else -norm_N
         return Coreset(best(samples, score_N, size, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 2.0 * sizes.samples * sizes.classes

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import NonNegative, plugin
 
 if TYPE_CHECKING:
@@ -43,3 +43,7 @@ class EMP(Selector):
         loss_N, entropy_N = present(samples.loss_N, "history"), present(samples.entropy_N, "history")
         score_N = (loss_N.double() + self.memory * entropy_N.double()).nan_to_num(torch.inf)
         return Coreset(best(samples, score_N, size, balanced=self.balanced, ties=rng))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 1.0 * sizes.samples

@@ -9,7 +9,7 @@ from typing_extensions import override
 from core.coresets.gradients import Gradients
 from core.coresets.inputs import error_of, present
 from core.coresets.ranking import highest, picked
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import Count, Positive, plugin
 from core.rounding import count
 
@@ -50,6 +50,11 @@ class Glister(Selector):
             return self._greedy(gradients[index], validation, quota)
 
         return Coreset(picked(samples, size, choose, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        sides = sizes.classes if self.balanced else 1  # each quota goes against the whole validation split
+        return 2.0 * self.rounds * (sizes.samples + 2 * sides * sizes.validation) * sizes.classes * sizes.features
 
     def _greedy(self, gradients: Gradients, validation: Samples, size: int) -> Tensor:
         import torch

@@ -9,7 +9,7 @@ from typing_extensions import override
 from core.coresets.gradients import Gradients
 from core.coresets.pursuit import pursue
 from core.coresets.ranking import classes, highest
-from core.coresets.samples import Coreset, Need, Samples, Selector
+from core.coresets.samples import Coreset, Need, Samples, Selector, Sizes
 from core.plugin import Count, Flag, NonNegative, plugin
 
 if TYPE_CHECKING:
@@ -58,6 +58,17 @@ class GradMatch(Selector):
         index_M = weight_N.nonzero().flatten()
         weight_M = weight_N[index_M]
         return Coreset(index_M, (weight_M / weight_M.mean()).float())
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        errors, inputs = sizes.classes, sizes.features + 1
+        if self.per == "batch":
+            batches, chosen = -(-sizes.samples // self.batch_size), -(-sizes.chosen // self.batch_size)
+            products = 2.0 * (chosen + 2) * sizes.samples * errors * inputs
+            return products + batches * chosen**2 + 8 / 3 * chosen**3
+        n, picks = sizes.samples / sizes.classes, sizes.chosen / sizes.classes
+        pursuit = 2 * n * picks * (errors + inputs) + n * picks**2 + 8 / 3 * picks**3
+        return 4.0 * sizes.samples * errors * inputs + sizes.classes * pursuit
 
     def _by_sample(self, gradients: Gradients, picks: int) -> Tensor:
         """The weight of each sample, 0 for those not picked, so that at most ``picks`` match the sum of all."""

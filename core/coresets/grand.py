@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.gradients import Gradients
 from core.coresets.ranking import best
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import plugin
 
 if TYPE_CHECKING:
@@ -34,3 +34,7 @@ class GraNd(Selector):
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         norm_N = Gradients.of(samples).norms()
         return Coreset(best(samples, norm_N, size, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 2.0 * sizes.samples * (sizes.classes + sizes.features)

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Coreset, Need, Samples, Selector
+from core.coresets.samples import Coreset, Need, Samples, Selector, Sizes
 from core.plugin import plugin
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class Herding(Selector):
             return herd(features_ND[index], quota)
 
         return Coreset(picked(samples, size, choose, balanced=True))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 2.0 * sizes.samples * sizes.chosen * sizes.features / sizes.classes
 
 
 def herd(features_ND: Tensor, picks: int) -> Tensor:

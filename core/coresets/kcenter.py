@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import plugin
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class KCenter(Selector):
             return farthest_first(features_ND[index], quota)
 
         return Coreset(picked(samples, size, choose, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        distances = 3.0 * sizes.samples * sizes.chosen * sizes.features
+        return distances / sizes.classes if self.balanced else distances
 
 
 def farthest_first(features_ND: Tensor, picks: int) -> Tensor:

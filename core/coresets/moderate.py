@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import picked
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import plugin
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Moderate(Selector):
             return middle(distance_N[index], quota)
 
         return Coreset(picked(samples, size, choose, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 3.0 * sizes.samples * sizes.features
 
 
 def distance_to_centre(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:

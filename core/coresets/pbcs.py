@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import highest
-from core.coresets.samples import Coreset, Need, Samples, Selector
+from core.coresets.samples import Coreset, Need, Samples, Selector, Sizes
 from core.plugin import Count, Positive, plugin
 from core.projection import project
 
@@ -67,6 +67,13 @@ class PBCS(Selector):
             likely_N = likely_N - self.learning_rate * direction(likely_N, drawn_KN.double(), loss_K)
         (likely_N,) = project([likely_N], size, spend_all=True)
         return Coreset(highest(likely_N, size), state={"likely": likely_N.float()})
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        width = sizes.features + 1
+        products = 2.0 * width * (width + sizes.classes)
+        solved = width**3 / 3 + 4 * width**2 * sizes.classes
+        return sizes.samples * products + self.rounds * self.draws * (sizes.chosen * products + solved)
 
 
 def direction(likely_N: Tensor, drawn_KN: Tensor, loss_K: Tensor) -> Tensor:

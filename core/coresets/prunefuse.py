@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Balanced, Beside, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Beside, Coreset, Need, Samples, Selector, Sizes
 from core.coresets.uncertainty import Kind, uncertainty
 from core.plugin import Count, Flag, PruneRate, plugin
 from core.pruning.channels import Channels
@@ -66,6 +66,10 @@ class PruneFuse(Selector):
         score_N = uncertainty(copy.logits_NC, self.kind).nan_to_num(0)
         index_M = best(samples, score_N, size, balanced=self.balanced)
         return Coreset(index_M, copy=copy if self.teaches else None)
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 1.0 * sizes.samples * sizes.classes
 
     @override
     def check(self, structure: Structure) -> None:

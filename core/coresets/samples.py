@@ -112,6 +112,18 @@ def check_chosen(index_M: Tensor, size: int, total: int, selector: Selector) -> 
         raise ValueError(f"selector {selector.name} returned {wrong}; a coreset holds each sample once")
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How large a choice is: so many of ``samples`` are ``chosen``, by logits of ``classes`` and ``features``."""
+
+    samples: int
+    chosen: int
+    classes: int
+    features: int
+    validation: int
+    """Samples of the validation split."""
+
+
 class Selector:
     """A rule that chooses training samples. Subclasses are plug-ins; their fields are their hyper-parameters."""
 
@@ -139,6 +151,13 @@ class Selector:
         ``progress`` is t / T at the selection epoch t, in (0, 1]. ``rng`` is a CPU generator of this epoch's own.
         """
         raise NotImplementedError
+
+    def arithmetic(self, sizes: Sizes) -> float:
+        """FLOP of one choice beside its passes: matrix products, distances and norms, 2 per multiply-add.
+
+        Of classes that are equally large.
+        """
+        return 0.0
 
     @property
     def teaches(self) -> bool:

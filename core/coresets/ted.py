@@ -9,7 +9,7 @@ from typing_extensions import override
 from core.coresets.gradients import Gradients
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import Ratio, plugin
 from core.pruning.schedule import cubic
 
@@ -48,6 +48,10 @@ class TED(Selector):
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         score_N = effect(Gradients.of(samples).double(), present(samples.kept_N, "coreset")).abs()
         return Coreset(best(samples, score_N, size, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 6.0 * sizes.samples * sizes.classes * (sizes.features + 1)
 
 
 def effect(gradients: Gradients, kept_N: Tensor) -> Tensor:

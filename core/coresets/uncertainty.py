@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from core.coresets.inputs import present
 from core.coresets.ranking import best
-from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector
+from core.coresets.samples import Balanced, Coreset, Need, Samples, Selector, Sizes
 from core.plugin import plugin
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Uncertainty(Selector):
     def select(self, samples: Samples, *, size: int, progress: float, rng: torch.Generator) -> Coreset:
         score_N = uncertainty(present(samples.logits_NC, "logits"), self.kind)
         return Coreset(best(samples, score_N, size, balanced=self.balanced))
+
+    @override
+    def arithmetic(self, sizes: Sizes) -> float:
+        return 1.0 * sizes.samples * sizes.classes
 
 
 def uncertainty(logits_NC: Tensor, kind: Kind) -> Tensor:

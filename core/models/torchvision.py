@@ -26,6 +26,7 @@ class Torchvision(Model):
     """
 
     name: Literal["torchvision"] = "torchvision"
+    semantics_version: ClassVar[int] = 2
     summary: ClassVar[str] = "any classifier of torchvision by name, without trained weights; RGB images"
     architecture: Text = "mobilenet_v3_small"
     """Name of a classifier of torchvision."""
@@ -42,6 +43,9 @@ class Torchvision(Model):
         network: nn.Module = models.get_model(self.architecture, weights=None, num_classes=num_classes, **options)
         if not any(isinstance(module, nn.Linear) for module in network.modules()):
             raise ValueError(f"torchvision's {self.architecture} has no linear classifier: take another architecture")
+        if self.architecture.startswith("vit_"):
+            # It starts at zero: every score of its weights is a tie then, and no gradient reaches the layers below it.
+            nn.init.trunc_normal_(network.get_parameter("heads.head.weight"), std=0.02)
         return network
 
     def _check(self, known: list[str], channels: int) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+EVERY = 17
+"""A sample takes every 17th score: no width of a layer is a multiple of it."""
 
 
 def top(scores: Tensor, keep: int) -> Tensor:
@@ -16,14 +20,32 @@ def top(scores: Tensor, keep: int) -> Tensor:
     """
     import torch
 
-    flat = scores.flatten().nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    flat = scores.flatten()
     if not keep:
         return torch.zeros_like(flat, dtype=torch.bool).view(scores.shape)
-    # A stable sort of millions takes two to six times as long on a CPU; topk's own indices leave ties open.
-    least = flat.topk(keep, sorted=False).values.min()
-    mask = flat > least
-    mask[(flat == least).nonzero().flatten()[: keep - int(mask.sum())]] = True
+    candidates = _candidates(flat, keep)
+    if bool(candidates.isnan().any()):
+        return top(scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), keep)
+    # A stable sort of millions takes far longer on a CPU; topk's own indices leave ties open.
+    least = candidates.topk(keep, sorted=False).values.min()
+    mask = flat >= least
+    surplus = int((candidates >= least).sum()) - keep
+    if surplus:
+        mask[(flat == least).nonzero().flatten()[-surplus:]] = False
     return mask.view(scores.shape)
+
+
+def _candidates(flat: Tensor, keep: int) -> Tensor:
+    """Fewer scores, the ``keep`` highest and every NaN among them: a CPU selects from them several times as fast.
+
+    Those not below a bound that a sample sets somewhat too low; all of them where it is too high nevertheless.
+    """
+    sample, expected = flat[::EVERY], keep / EVERY
+    rank = math.ceil(expected + 4 * math.sqrt(expected) + 4)
+    if flat.device.type != "cpu" or rank > len(sample) // 2:
+        return flat
+    above = flat[~(flat < sample.topk(rank, sorted=False).values.min())]
+    return above if len(above) >= keep else flat
 
 
 def top_of_each(scores: Mapping[str, Tensor], keep: Mapping[str, int]) -> dict[str, Tensor]:

@@ -33,7 +33,10 @@ def saliency(weights: Mapping[str, Tensor], loss_at: LossAt) -> dict[str, Tensor
 
     with torch.enable_grad():
         leaves = {layer: weight.detach().clone().requires_grad_() for layer, weight in weights.items()}
-        gradients = torch.autograd.grad(loss_at(leaves), list(leaves.values()), materialize_grads=True)
+        loss = loss_at(leaves)
+        if not loss.requires_grad:
+            return {layer: torch.zeros_like(weight) for layer, weight in weights.items()}
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     return {layer: (weights[layer] * gradient).abs() for layer, gradient in zip(leaves, gradients, strict=True)}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
-from core.plugin import Fraction, plugin
+from core.plugin import BelowOne, plugin
 from core.pruning.gradual import Gradual
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SEVEN(Gradual):
     """
 
     name: Literal["seven"] = "seven"
-    decay: Fraction = 0.8
+    decay: BelowOne = 0.8
     """Share of its past that the moving averages of gradients keep at every step."""
 
     summary: ClassVar[str] = "least sensitivity over the steps so far, removed along a cubic schedule"

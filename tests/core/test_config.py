@@ -53,6 +53,11 @@ def test_flatten_dots_the_keys() -> None:
             {"coreset_ratio": 0.5, "selector": "glister", "data": {"name": "digits", "val_fraction": 0.0}},
             "glister looks at the validation split, but data.val_fraction is 0; raise it or choose another selector",
         ),
+        ({"pruner": {"name": "seven", "decay": 1.0}, "prune_rate": 0.5}, "less than 1"),
+        (
+            {"coreset_ratio": 0.1, "selector": "emp", "schedule": "skip"},
+            "and emp has no warm-up of its own; give warmup_epochs",
+        ),
         ({"momentum": 0.0}, "nesterov: true needs a momentum"),
         ({"scope": "classifier", "fc_prune_rate": 0.5}, "under scope: all only"),
         ({"coreset_ratio": 0.1, "selector": "el2n", "select_every": 50}, "first selection would be in epoch 50"),

@@ -12,10 +12,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from core.coresets import SELECTORS
 from core.coresets.ranking import quotas
-from core.coresets.samples import Coreset, Samples, Selector
+from core.coresets.samples import Coreset, Samples, Selector, Sizes
 from core.methods import SelectorChoice
 from core.rounding import count
 from tests.core.harness import digest, each, samples
@@ -319,3 +320,32 @@ def test_cuda_equals_cpu(choice: str) -> None:
 def fingerprint(choice: str, seed: int = 0) -> str:
     coreset = choose(choice, samples(), 12, seed=seed)
     return digest([coreset.index_M] + ([] if coreset.weight_M is None else [coreset.weight_M]))
+
+
+@every
+def test_what_it_computes_is_counted_and_grows_with_the_samples(choice: str) -> None:
+    selector = ADAPTER.validate_python(CHOICES[choice])
+    small, large = (selector.arithmetic(Sizes(n, n // 10, 10, 64, n // 10)) for n in (1_000, 2_000))
+    looks = bool(selector.needs & {"logits", "features"})
+    assert 0 < small < large if looks else small == large == 0 or 0 < small < large
+
+
+@pytest.mark.parametrize("choice", ["craig", "glister", "ted", "pbcs"])
+def test_what_it_computes_is_what_torch_counts(choice: str) -> None:
+    """Where the work is products of matrices, which torch counts too: to a third, as classes are not quite equal."""
+    total, classes, features = 1_200, 4, 48
+    rng = torch.Generator().manual_seed(0)
+    labels_N = torch.arange(total) % classes
+    seen = Samples(
+        labels_N,
+        classes,
+        logits_NC=torch.randn(total, classes, generator=rng),
+        features_ND=torch.randn(total, features, generator=rng),
+        kept_N=labels_N == 0,
+    )
+    validation = Samples(labels_N[:200], classes, seen.logits_NC[:200], seen.features_ND[:200])  # type: ignore[index]
+    selector = ADAPTER.validate_python({**CHOICES[choice], "name": choice})
+    with FlopCounterMode(display=False) as counter:
+        selector.select(replace(seen, validation=validation), size=240, progress=0.3, rng=rng)
+    foretold = selector.arithmetic(Sizes(total, 240, classes, features, 200))
+    assert counter.get_total_flops() == pytest.approx(foretold, rel=1 / 3)

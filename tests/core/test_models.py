@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from core.models import MODELS, ModelChoice
 
@@ -154,3 +155,15 @@ def test_mlp_widths_from_a_list() -> None:
 def test_shapes_that_do_not_fit(name: str, fields: dict[str, Any], shape: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MODELS[name](**fields).build(shape, 10)
+
+
+def test_torchvisions_transformers_have_a_classifier_that_gradients_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision starts it at zero, where a score by gradients says nothing of any layer. A small one stands in."""
+
+    def small(name: str, **options: Any) -> nn.Module:
+        given = {name: value for name, value in options.items() if name in ("image_size", "num_classes")}
+        return VisionTransformer(patch_size=8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8, **given)
+
+    monkeypatch.setattr("torchvision.models.get_model", small)
+    built = MODELS["torchvision"](architecture="vit_b_32").build((3, 16, 16), 3)
+    assert bool(built.get_parameter("heads.head.weight").any())

@@ -168,3 +168,25 @@ def test_a_class_without_samples_loses_all(bundle: Bundle) -> None:
     )
     assert found.lost_by_class[0] == found.lost == 1.0
     assert all(lost == 0 for lost in found.lost_by_class[1:])
+
+
+def test_a_coreset_is_compared_with_as_many_samples_at_random() -> None:
+    """1 000 samples, 100 of them looked at, a coreset of 50: not with the 5 of those 100 that would be its share."""
+    sides = support._sides(1000, torch.arange(50), 100, torch.Generator().manual_seed(0))
+    assert (int(sides.full_U.sum()), int(sides.coreset_U.sum()), int(sides.random_U.sum())) == (100, 50, 50)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Hardswish])
+def test_an_activation_in_place_leaves_the_gradients_of_the_layer_before_it(
+    activation: type[nn.Module], bundle: Bundle
+) -> None:
+    size = bundle.image_shape[0] * bundle.image_shape[1] * bundle.image_shape[2]
+    found = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        layers = [nn.Flatten(), nn.Linear(size, 8), activation(inplace=inplace), nn.Linear(8, bundle.num_classes)]
+        network = Network(nn.Sequential(*layers), bundle)
+        found.append(network.sample_gradients(bundle.train.images[:3], bundle.train.labels[:3]))
+    for name, gradient in found[0].items():
+        assert gradient.abs().sum() > 0
+        torch.testing.assert_close(found[1][name], gradient)

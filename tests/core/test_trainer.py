@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from core.config import CellConfig
 from core.coresets import SELECTORS
@@ -20,6 +21,8 @@ from core.data.load import load_bundle
 from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded, SupportMeasured
 from core.flops import forward_flops
 from core.measurements import Measurements
+from core.models.mlp import Mlp
+from core.models.model import ImageShape
 from core.pruning import PRUNERS
 from core.state import dump, load
 from core.steps import batches_of
@@ -437,3 +440,75 @@ def test_probmask_is_scored_with_its_effective_weights() -> None:
     assert logits is not None
     assert torch.equal(logits, masked)
     assert not torch.equal(logits, run.network.logits(run.bundle.train.images))
+
+
+DROPPING = replace(JOINT, model="mlp", data={**SMALL["data"], "channels": 1}, pruner="lnpt")
+
+
+@pytest.fixture
+def dropping(monkeypatch: pytest.MonkeyPatch) -> CellConfig:
+    """A cell whose network drops half of the features while it trains."""
+    honest = Mlp.build
+
+    def build(self: Mlp, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        *layers, last = honest(self, image_shape, num_classes).children()
+        return nn.Sequential(*layers, nn.Dropout(0.5), last)
+
+    monkeypatch.setattr(Mlp, "build", build)
+    return DROPPING
+
+
+def test_dropout_is_drawn_by_address(dropping: CellConfig) -> None:
+    """Whatever else is drawn in the process, and from a checkpoint on too; and nobody else's draws are disturbed."""
+    whole = final(dropping)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    assert final(dropping) == whole
+    assert torch.equal(torch.get_rng_state(), before)
+    half = trainer(dropping)
+    list(half.events(until=4))
+    torch.rand(5)
+    rest = trainer(dropping)
+    rest.restore(load(dump(half.state())))
+    list(rest.events())
+    assert dump(rest.state()) == whole
+
+
+def test_dropout_does_drop(dropping: CellConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = final(dropping)
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, values: values)
+    assert final(dropping) != whole
+
+
+def test_a_teacher_that_is_the_student_sees_no_gap_through_dropout(dropping: CellConfig) -> None:
+    run = trainer(dropping)
+    probe = run._view(run._moment(1, 0, 1)).probe
+    first, second = (probe.features(dict(run.network.weights)) for _ in range(2))
+    assert bool((first == 0).any())
+    assert torch.equal(first, second)
+
+
+def test_what_learns_its_mask_trains_with_every_weight() -> None:
+    """The forward pass multiplies each weight by a soft factor: three dense products, whatever is left at the end."""
+    costs = [event.cost for event in epochs(trainer(joint("probmask")).events())]
+    for cost in costs:
+        assert cost.sparse == pytest.approx(cost.forward + cost.grad_input + cost.grad_weight)
+        assert cost.sparse + cost.selection <= cost.dense * (1 + 1e-9)
+    assert costs[0].sparse == pytest.approx(costs[0].dense - costs[0].selection)
+    assert costs[-1].forward == pytest.approx(costs[-1].grad_weight)
+    dense = [event.cost.forward for event in epochs(trainer(replace(joint("probmask"), prune_rate=0.0)).events())]
+    assert costs[-1].forward == pytest.approx(dense[-1])
+
+
+@pytest.mark.parametrize("pruner", ["grasp", "snip", "synflow"])
+def test_a_transformer_can_be_pruned_before_training(pruner: str) -> None:
+    model = {"name": "vit_small", "dim": 24, "depth": 1, "mlp": 32}
+    run = trainer(replace(JOINT, model=model, pruner=pruner, prune_rate=0.5))
+    list(run.events(until=1))
+    assert run.masking.density == pytest.approx(0.5, abs=0.01)
+
+
+def test_lnpt_without_a_layer_before_the_features_goes_by_magnitude() -> None:
+    run = trainer(replace(JOINT, model={"name": "mlp", "hidden": []}, pruner={"name": "lnpt", "update_every": 2}))
+    list(run.events())
+    assert run.masking.density == pytest.approx(0.2, abs=0.01)
