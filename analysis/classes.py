@@ -10,7 +10,7 @@ from analysis.charts import by_numbers
 from analysis.episodes import CLASS, recall_columns
 from analysis.facets import arrange
 from analysis.inference import LEVEL, false_discovery
-from analysis.panels import COLOURED, MISSING, UNDEFINED, Heatmap, Panel, assembled, experiments, spread
+from analysis.panels import COLOURED, MISSING, UNDEFINED, Heatmap, Panel, assembled, experiments, percent, spread
 from analysis.runs import diverged
 from analysis.surface import surface, with_facets
 from analysis.synergy import MEASURES, joint_cells, measured
@@ -83,7 +83,7 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
     the mildest of them, with the largest share of the training left, alpha (1 - p).
     """
     facets = list(found.columns[: found.columns.get_loc("prune_rate")])
-    rows = []
+    found, rows = found.assign(cell=_cells(found)), []
     for values, group in found.groupby([*facets, "class"], dropna=False, sort=True):
         known = group[group["value"].notna()]
         if known.empty:
@@ -98,8 +98,8 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
                 "cells_lost": len(lost),
                 "mean": known["value"].mean(),
                 "worst": lowest["value"],
-                "worst_at": _cell(lowest),
-                "first_lost_at": _cell(lost.iloc[int(left.argmax())]) if len(lost) else "",
+                "worst_at": lowest["cell"],
+                "first_lost_at": lost["cell"].iloc[int(left.argmax())] if len(lost) else "",
             }
         )
     names = [*facets, "class", "cells", "cells_lost", "mean", "worst", "worst_at", "first_lost_at"]
@@ -107,8 +107,8 @@ def losses(found: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values([*facets, "mean"], ignore_index=True)
 
 
-def _cell(row: pd.Series) -> str:
-    return f"{100 * row['prune_rate']:.4g} / {100 * row['coreset_ratio']:.4g}"
+def _cells(rows: pd.DataFrame) -> pd.Series:
+    return percent(rows["prune_rate"]) + " / " + percent(rows["coreset_ratio"])
 
 
 def maps(found: pd.DataFrame) -> Iterator[Heatmap]:
@@ -118,7 +118,7 @@ def maps(found: pd.DataFrame) -> Iterator[Heatmap]:
         known = group[group["value"].notna()]
         if known.empty:
             continue
-        shown = known.assign(cell=known.apply(_cell, axis=1))
+        shown = known.assign(cell=_cells(known))
         worst = shown.groupby("class")["value"].mean().nsmallest(CLASSES).index
         named = tuple(sorted(worst, key=by_numbers))
         deepest = shown.groupby("cell")["value"].min().nsmallest(CELLS).index

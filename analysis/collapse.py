@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.courses import CORESET, COUNTS, DENSE, MEASURED, PRUNE, REFERENCES, Courses, Ints, courses
 from analysis.dips import Detection, Dips, find_dips
-from analysis.events import KINDS, OPEN, Event, Kind
+from analysis.events import CENSORED, KINDS, OPEN, Event, Kind
 from analysis.inference import Floats
 from analysis.reasons import reason
 from analysis.runs import diverged
@@ -107,19 +107,21 @@ def _kinds(c: Courses, dips: Dips, settings: Detection) -> tuple[list[Kind], lis
     by = np.where(np.nan_to_num(lost[:, PRUNE], nan=-1) >= np.nan_to_num(lost[:, CORESET], nan=-1), "prune", "coreset")
     cause = np.where(shared, by, np.select([role == "prune_only", role == "coreset_only"], ["prune", "coreset"], ""))
     back = (dips.recovery >= settings.recovered) & ~dips.stuck
-    dead = np.array(
-        [_dead(c, int(r), int(s), int(h)) for r, s, h in zip(dips.row, dips.epoch, dips.horizon, strict=True)]
+    died = np.array(
+        [_died(c, int(r), int(s), int(h)) for r, s, h in zip(dips.row, dips.epoch, dips.horizon, strict=True)]
     )
     taken = _removed(c, dips, "samples_removed"), _removed(c, dips, "weights_removed")
     single = (taken[0] == 0) | (taken[1] == 0)
-    conditions = [dead.astype(bool), back, shared | (cause != "") & ~joint, ~joint | unknown, single]
-    names = ["layer_collapse", "transient", "single_loss", "unattributed", "sparse_capacity"]
+    conditions = [back, died.astype(bool), shared | (cause != "") & ~joint, ~joint | unknown, single]
+    names = ["transient", "layer_collapse", "single_loss", "unattributed", "sparse_capacity"]
     kinds = np.select(conditions, names, "critical_double_loss").tolist()
     return kinds, np.where(np.array(kinds) == "single_loss", cause, "").tolist(), excess
 
 
-def _dead(c: Courses, row: int, epoch: int, horizon: int) -> bool:
-    return bool((c.dead_CT[row, epoch - 1 : horizon] > 0).any())
+def _died(c: Courses, row: int, epoch: int, horizon: int) -> bool:
+    """Whether a layer lost its last weight from the switch to the horizon: one that was dead before explains no dip."""
+    before = c.dead_CT[row, epoch - 2] if epoch > 1 else 0
+    return bool((c.dead_CT[row, epoch - 1 : horizon] > np.nan_to_num(before)).any())
 
 
 def _removed(c: Courses, dips: Dips, name: str) -> Floats:
@@ -142,7 +144,7 @@ def _event(c: Courses, dips: Dips, k: int, kind: Kind, cause: str, excess: float
     row, epoch = int(dips.row[k]), int(dips.epoch[k])
     censored = bool(dips.censored[k])
     waits = tuple(np.array(WAITS)[dips.open_E4[k]].tolist())
-    settled = "censored" if censored else "suspected" if kind == "critical_double_loss" else ""
+    settled = CENSORED if censored else "suspected" if kind == "critical_double_loss" else ""
     noise, drop = float(dips.noise[k]), float(dips.drop[k])
     event = replace(
         _blank(c, row, epoch, kind),

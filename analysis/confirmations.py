@@ -2,7 +2,8 @@
 
     confirmations/<cell_id>-<epoch>.json
     {"cell_id", "epoch": the switch, "last": of its window, "horizon", "label": the cell in words, "before": accuracy at
-     the fork, "runs": [{"arm", "seed", "diverged", "rows": [{"epoch", "accuracy_test", ...}]}], "verdict": {...}}
+     the fork, "runs": [{"arm", "seed", "diverged", "rows": [{"epoch", "accuracy_test", ...}]}], "own": the arm both in
+     the run's own data order, "verdict": {...}}
 
 Runs are the truth, the verdict is judged anew from them; the one in the file is for a reader of the file alone.
 """
@@ -46,8 +47,12 @@ class Confirmation:
 
 
 def arms_of(record: Mapping[str, Any]) -> pd.DataFrame:
-    """The record's runs as one frame: arm, seed (of the data order), and the columns of their rows."""
-    rows = [{"arm": run["arm"], "seed": run["seed"], **row} for run in record["runs"] for row in run["rows"]]
+    """The record's runs as one frame: arm, seed (of the data order), and the columns of their rows.
+
+    Without the run's own data order, 0: in that one it fell, and so it was chosen.
+    """
+    drawn = [run for run in record["runs"] if run["seed"]]
+    rows = [{"arm": run["arm"], "seed": run["seed"], **row} for run in drawn for row in run["rows"]]
     return pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "epoch", "accuracy_test"])
 
 

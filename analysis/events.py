@@ -40,6 +40,8 @@ NAMES: dict[str, tuple[str, str]] = {
 FILE = "collapse_events.json"
 OPEN = "open"
 """The status of an event in a sweep under way that what is trained later may still change."""
+CENSORED = "censored"
+"""The status of an event with fewer than R epochs left to recover in."""
 LASTING = ("critical_double_loss", "single_loss", "sparse_capacity", "layer_collapse")
 """The kinds that do not recover, and are known to be of the cell's weights or samples."""
 READ = "reason"
@@ -106,7 +108,7 @@ class Event:
     @property
     def irreversible(self) -> bool:
         """Whether it is a joint cell's loss of accuracy that is known to have lasted."""
-        lasted = self.kind in LASTING and self.status not in (OPEN, "censored")
+        lasted = self.kind in LASTING and self.status not in (OPEN, CENSORED)
         return self.role == "joint" and lasted and math.isfinite(self.threshold)
 
     @property

@@ -39,6 +39,8 @@ _NAMED: dict[str, Side] = {
     "reason": "record",
     "branched_from": "record",
     "chance": "record",
+    "n_val": "record",
+    "n_test": "record",
     "seconds": "record",
     "prune_rate": "axis",
     "coreset_ratio": "axis",
@@ -121,13 +123,14 @@ def find_keys(runs: pd.DataFrame) -> Keys:
     pruned, reduced = runs[runs["pruner"] != "none"], runs[runs["coreset_ratio"] < 1]
 
     def swept(side: Side, of: pd.DataFrame, within: list[str]) -> tuple[str, ...]:
-        return tuple(c for c in runs.columns if side_of(c) == side and _varies(of, c, within))
+        of_column = {"epochs": _uncut(of)}
+        return tuple(c for c in runs.columns if side_of(c) == side and _varies(of_column.get(c, of), c, within))
 
     return Keys(
         (
             "data",
             "model",
-            *(c for c in swept("experiment", _whole(runs), []) if c not in ("data", "model")),
+            *(c for c in swept("experiment", runs, []) if c not in ("data", "model")),
         ),
         swept("schedule", runs, []),
         # A field that follows the rate (FC rate = p) is no variant: it is the same treatment.
@@ -179,9 +182,9 @@ def _acting(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(fc_prune_rate=words.mask(acts & rates.isna(), NULL))
 
 
-def _whole(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs that reached their last epoch: only their ``epochs`` is a setting."""
-    return runs[(runs["status"] == "finished") & ~diverged(runs)]
+def _uncut(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs that reach their last epoch: what others say in ``epochs`` may be where they ended, and no setting."""
+    return runs[runs["status"].isin(["finished", RUNNING]) & ~diverged(runs)]
 
 
 def _varies(runs: pd.DataFrame, column: str, within: list[str]) -> bool:

@@ -9,6 +9,14 @@ from analysis.facets import CELL, arrange
 from analysis.runs import STATUSES, absent_columns, diverged
 from analysis.synergy import FEW_SEEDS, MEASURES
 
+NOT_ITS_OWN = {
+    "dense": ["pruner", "selector", "preservation"],
+    "prune_only": ["selector", "preservation"],
+    "coreset_only": ["pruner", "preservation"],
+    "joint": [],
+}
+"""By role, in what a cell's facets may differ: it stands in all of them and is one cell."""
+
 
 @dataclass(frozen=True)
 class Extreme:
@@ -67,7 +75,6 @@ def headline(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame) -
     """Best gain is over the coreset; antagonism is by ``bliss``, which has no floor effect."""
     status = runs["status"].value_counts()
     finished, failed, stopped = (int(status.get(s, 0)) for s in STATUSES)
-    empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
     antagonism = _extreme(synergy, "bliss", sign=-1)
     return Headline(
         len(runs),
@@ -75,9 +82,18 @@ def headline(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame) -
         failed,
         stopped,
         int(diverged(runs).sum()),
-        int(empty.sum()),
+        _without_run(surface),
         _extreme(synergy, "gain_over_coreset", sign=1),
         antagonism if antagonism is not None and antagonism.value < 0 else None,
+    )
+
+
+def _without_run(surface: pd.DataFrame) -> int:
+    """Cells of the grid that have no run; a control of several facets counts once."""
+    empty = surface[surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0]
+    cells = empty[list(surface.columns[: surface.columns.get_loc("mean")])]
+    return sum(
+        len(cells[cells["role"] == role].drop(columns=free).drop_duplicates()) for role, free in NOT_ITS_OWN.items()
     )
 
 
@@ -145,9 +161,9 @@ def _few_seeds(runs: pd.DataFrame) -> list[str]:
 
 def _about_cells(surface: pd.DataFrame, synergy: pd.DataFrame) -> list[str]:
     found = []
-    empty = surface["n"] + surface["n_failed"] + surface["n_stopped"] == 0
-    if empty.any():
-        found.append(f"Grid points without a run: {int(empty.sum())}, crossed in the figures.")
+    empty = _without_run(surface)
+    if empty:
+        found.append(f"Grid points without a run: {empty}, crossed in the figures.")
     if synergy.empty:
         return [*found, "No joint cell (pruned, on a coreset): no measure of synergy exists."]
     lacking = synergy[synergy["note"].str.contains("no finished [a-z-]+ run", regex=True)]

@@ -18,13 +18,14 @@ def tables(info: Heatmap) -> str:
 def _table(info: Heatmap, panel: Panel) -> str:
     columns = len(panel.coreset_ratios)
     rows = [
-        f"{rate} & {' & '.join(_cell(info, panel, i, j) for j in range(columns))} \\\\"
+        f"{escape(rate)} & {' & '.join(_cell(info, panel, i, j) for j in range(columns))} \\\\"
         for i, rate in enumerate(panel.prune_rates)
     ]
     bold = " Bold: significant, q < 0.05." if info.diverging else ""
+    single = " First row and column: accuracy (%) of the single treatments." if panel.count(CONTROL) else ""
     caption = (
         f"{info.title}: {panel.column}, preservation {panel.row} ({info.experiment}). "
-        f"{info.subtitle}. Rows: {info.down}, columns: {info.across}.{bold}"
+        f"{info.subtitle}. Rows: {info.down}, columns: {info.across}.{bold}{single}"
     )
     return "\n".join(
         [
@@ -33,7 +34,7 @@ def _table(info: Heatmap, panel: Panel) -> str:
             f"\\caption{{{escape(caption)}}}",
             f"\\begin{{tabular}}{{r{'r' * columns}}}",
             r"\toprule",
-            f" & {' & '.join(panel.coreset_ratios)} \\\\",
+            f" & {' & '.join(map(escape, panel.coreset_ratios))} \\\\",
             r"\midrule",
             rows[0],
             *([r"\midrule"] if len(rows) > 1 else []),
@@ -55,7 +56,8 @@ def _cell(info: Heatmap, panel: Panel, i: int, j: int) -> str:
     number = f"{panel.value[i, j]:+.1f}" if info.diverging else f"{panel.value[i, j]:.1f}"
     half = panel.half[i, j]
     body = f"{number} \\pm {half:.1f}" if np.isfinite(half) else number
-    return f"$\\mathbf{{{body}}}$" if info.diverging and panel.significant[i, j] else f"${body}$"
+    n = f" ($n = {panel.n[i, j]}$)" if panel.n[i, j] < info.seeds else ""
+    return (f"$\\mathbf{{{body}}}$" if info.diverging and panel.significant[i, j] else f"${body}$") + n
 
 
 def escape(text: str) -> str:

@@ -1,7 +1,10 @@
 """What a heat map shows, before anything is drawn: labels, numbers, states and the caption."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ VARIANTS = ["pruner", "selector", "preservation"]
 COLOURED, CONTROL = "coloured", "control"
 MISSING, FAILED, UNDEFINED = "missing", "failed", "undefined"
 LEAST = 1.0  # points to either side that colours span at least, so that noise stays pale
+SHEET = 1_500
+"""Cells of a figure at most: some 40 inches of height, beyond which neither page nor memory takes it well."""
 _ORDER = {"none": 0, "selective": 1, "complete": 2}
 
 
@@ -88,6 +93,8 @@ class Heatmap:
     down: str = "prune rate (%)"
     across: str = "coreset ratio (%)"
     controls: bool = True
+    whole: Heatmap | None = None
+    """The map that this one is a sheet of: colours and numbers of seeds are its."""
 
     @property
     def diverging(self) -> bool:
@@ -99,10 +106,17 @@ class Heatmap:
         """Some cell has a number to be coloured by."""
         return any(p.count(COLOURED) for p in self.panels)
 
+    @cached_property
+    def seeds(self) -> int:
+        """The most seeds of a coloured cell: the others give their number."""
+        panels = (self.whole or self).panels
+        return max((int(p.n[p.state == COLOURED].max(initial=0)) for p in panels), default=0)
+
     @property
     def limits(self) -> tuple[float, float]:
         """Colour limits over all panels; around 0 when diverging. Never narrower than a point to either side."""
-        shown = np.concatenate([p.value[p.state == COLOURED] for p in self.panels] or [np.zeros(1)])
+        panels = (self.whole or self).panels
+        shown = np.concatenate([p.value[p.state == COLOURED] for p in panels] or [np.zeros(1)])
         shown = shown if shown.size else np.zeros(1)
         low, high = float(shown.min()), float(shown.max())
         if self.diverging:
@@ -162,9 +176,9 @@ def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
 
 def _by_rates(grids: pd.DataFrame) -> pd.DataFrame:
     """Every cell's place: prune rates ``down``, coreset ratios ``across``, in the panel ``named`` by its methods."""
-    rates = _percent(grids["prune_rate"]).where(~grids["role"].isin(PRUNED) | (grids["prune_rate"] > 0), "0 (FC)")
+    rates = percent(grids["prune_rate"]).where(~grids["role"].isin(PRUNED) | (grids["prune_rate"] > 0), "0 (FC)")
     named = grids["pruner"] + " × " + grids["selector"]
-    return grids.assign(down=rates, across=_percent(grids["coreset_ratio"]), named=named)
+    return grids.assign(down=rates, across=percent(grids["coreset_ratio"]), named=named)
 
 
 def accuracy_map(shown: pd.DataFrame, by: list[str], label: str, name: str, title: str) -> Heatmap:
@@ -233,6 +247,30 @@ def assembled(
     rows = sorted({p.row for p in panels}, key=lambda r: (_ORDER.get(r.split(" (")[0], 9), r))
     columns = sorted({p.column for p in panels}, key=by_numbers)
     return Heatmap(name, label, title, unit, *words, tuple(rows), tuple(columns), panels)
+
+
+def sheets(info: Heatmap, most: int = SHEET) -> tuple[Heatmap, ...]:
+    """The map in figures of about ``most`` cells each, by columns of panels; itself where it has no more."""
+    count = -(-sum(panel.value.size for panel in info.panels) // most)
+    size = -(-len(info.columns) // count)
+    parts = [info.columns[start : start + size] for start in range(0, len(info.columns), size)]
+    if len(parts) == 1:
+        return (info,)
+    return tuple(_sheet(info, part, k, len(parts)) for k, part in enumerate(parts, 1))
+
+
+def _sheet(info: Heatmap, columns: tuple[str, ...], k: int, of: int) -> Heatmap:
+    panels = tuple(panel for panel in info.panels if panel.column in columns)
+    return replace(
+        info,
+        name=f"{info.name}-{k}",
+        title=f"{info.title} ({k} of {of})",
+        caption=f"{info.caption} Colours and counts are those of all {of} sheets.",
+        rows=tuple(row for row in info.rows if any(panel.row == row for panel in panels)),
+        columns=columns,
+        panels=panels,
+        whole=info,
+    )
 
 
 def _accuracy_panel(grid: pd.DataFrame) -> Panel:
@@ -393,8 +431,10 @@ def _holes(panels: tuple[Panel, ...]) -> str:
     return f"{agreed}Cells without a number: " + ", ".join(counts) + "."
 
 
-def _percent(values: pd.Series) -> pd.Series:
-    return (100 * values).map("{:.4g}".format).astype("str")
+def percent(fractions: pd.Series) -> pd.Series:
+    """In per cent as text: four digits, or ten where four do not tell the fractions apart."""
+    short, long = ((100 * fractions).map(form.format).astype("str") for form in ("{:.4g}", "{:.10g}"))
+    return short if short.nunique() == long.nunique() else long
 
 
 def slug(label: str) -> str:

@@ -18,7 +18,7 @@ from analysis.equal_flops import DEFINITION, TITLE, equal_flops
 from analysis.frontier import collapse_grid, frontier, sentences
 from analysis.headline import Headline, headline, notes
 from analysis.pairings import pairings
-from analysis.panels import Heatmap, heatmaps, slug, worst_class_maps
+from analysis.panels import Heatmap, heatmaps, sheets, slug, worst_class_maps
 from analysis.runs import TableError, load_history, load_runs
 from analysis.settings import Settings
 from analysis.surface import surface
@@ -59,6 +59,11 @@ class Analysis:
     def maps(self) -> tuple[Heatmap, ...]:
         """All heat maps, in the order of the page."""
         return (*self.pairings, *self.heatmaps, *self.classes.heatmaps)
+
+    @property
+    def sheets(self) -> tuple[Heatmap, ...]:
+        """The figures of all heat maps: one each, or several of a large one."""
+        return tuple(sheet for info in self.maps for sheet in sheets(info))
 
     @property
     def collapse(self) -> str:
@@ -138,7 +143,7 @@ def write(analysis: Analysis, command: str = "", day: date | None = None) -> Ana
             put(f"{name}.csv", _csv(table))
     for info in analysis.maps:
         put(f"tables/{info.name}.tex", latex.tables(info).encode())
-    for figure in drawn(analysis.maps, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
+    for figure in drawn(analysis.sheets, _fronts(analysis), analysis.confirmations, analysis.dynamics.charts):
         source = "data:image/webp;base64," + base64.b64encode(figure.page).decode()
         images[figure.name] = source, round(PIXELS_PER_INCH * figure.width)
         put(f"figures/{figure.name}.png", figure.png)
@@ -203,7 +208,7 @@ def _page(analysis: Analysis, images: dict[str, tuple[str, int]], command: str, 
         "command": command or f"swast analyze {shlex.quote(str(analysis.folder))}",
         "day": day.isoformat(),
         "images": images,
-        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.maps}
+        "captions": {info.name: f"{info.subtitle}. {info.caption}" for info in analysis.sheets}
         | {one.figure: f"{one.verdict.title}: {one.verdict.numbers()}" for one in analysis.confirmations}
         | {info.name: f"{info.title}. {info.caption}" for info in analysis.dynamics.charts},
         "courses": [info.name for info in analysis.dynamics.charts],

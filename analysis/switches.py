@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.charts import Chart, Charts, Line, Marks, by_numbers, median_band
 from analysis.courses import MEASURED, Courses
 from analysis.dips import Detection, expected_course
-from analysis.events import Event
+from analysis.events import CENSORED, OPEN, Event
 from analysis.inference import Floats
 
 WORDS = {
@@ -24,7 +24,7 @@ CELL = ["cell_id", "pruner", "selector", "preservation", "prune_rate", "coreset_
 def switches(c: Courses, events: Iterable[Event], settings: Detection) -> pd.DataFrame:
     """One row per switch of a joint run: its cell, what was measured, the drop within R epochs, the event's kind.
 
-    drop is the largest gap below the expected course, as a fraction; kind is empty without an event.
+    drop is the largest gap below the expected course, a fraction; kind and status are the event's, empty without one.
     """
     joint = (c.cells["role"] == "joint").to_numpy()
     parts = [
@@ -40,9 +40,10 @@ def switches(c: Courses, events: Iterable[Event], settings: Detection) -> pd.Dat
     ]
     names = [*CELL, "epoch", *c.measured, "drop"]
     found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
-    kinds = pd.DataFrame([(e.cell_id, e.epoch, e.kind) for e in events], columns=["cell_id", "epoch", "kind"])
-    found = found.merge(kinds.drop_duplicates(["cell_id", "epoch"]), on=["cell_id", "epoch"], how="left")
-    found["kind"] = found["kind"].fillna("").astype("str")
+    at, said = ["cell_id", "epoch"], ["kind", "status"]
+    kinds = pd.DataFrame([(e.cell_id, e.epoch, e.kind, e.status) for e in events], columns=[*at, *said])
+    found = found.merge(kinds.drop_duplicates(at), on=at, how="left")
+    found[said] = found[said].fillna("").astype("str")
     return found.sort_values(["cell_id", "epoch"], ignore_index=True)
 
 
@@ -130,18 +131,25 @@ def _same(values: pd.Series) -> bool:
 
 
 def _chart(rows: pd.DataFrame, selector: str, name: str, epochs: int) -> Chart:
-    calm, event = rows[rows["kind"] == ""], rows[rows["kind"] != ""]
-    lasting = event[event["kind"] != "transient"]
+    transient, open_still = rows["kind"] == "transient", rows["status"].isin([OPEN, CENSORED])
+    lasting = (rows["kind"] != "") & ~transient
     words, log = WORDS[name]
-    line = median_band("no event follows", _matrix(calm, name, epochs))
+    line = median_band("no event follows", _matrix(rows[(rows["kind"] == "") & ~_after(rows, lasting)], name, epochs))
     marks = (
-        _marks("a dip that recovers", event[event["kind"] == "transient"], name),
-        _marks("a lasting loss", lasting, name),
+        _marks("a dip that recovers", rows[transient], name),
+        _marks("a lasting loss", rows[lasting & ~open_still], name),
+        _marks("whether it lasts is not known", rows[lasting & open_still], name),
     )
     lines: tuple[Line, ...] = () if line is None else (line,)
     known = rows[rows[name].notna()]
     title = " · ".join(filter(None, (selector, _counted(known), _nothing_to_see(rows[name]))))
     return Chart(title, words, lines, tuple(m for m in marks if len(m.epoch)), log=log)
+
+
+def _after(rows: pd.DataFrame, lasting: pd.Series) -> pd.Series:
+    """Whether a run has lost for good before the row's switch: of what is down already nothing more falls."""
+    first = rows[lasting].groupby("cell_id")["epoch"].min()
+    return rows["epoch"] > rows["cell_id"].map(first)
 
 
 def _counted(known: pd.DataFrame) -> str:
@@ -180,4 +188,5 @@ def _caption(told: pd.DataFrame, selectors: list[str]) -> str:
     rank = f" Rank correlation with the drop after the switch, 95 % interval over runs: {said}." if said else ""
     fewer = told["n_switches"].nunique() > 1
     lacks = " Λ is not defined where no weight is removed yet, or is cut out of the network." if fewer else ""
-    return f"Joint runs. Line and band: median and quartiles over the runs that nothing happens to.{rank}{lacks}{more}"
+    line = "median and quartiles over the switches that no event follows, up to a run's first loss that lasts"
+    return f"Joint runs. Line and band: {line}.{rank}{lacks}{more}"

@@ -234,8 +234,8 @@ def _matrix(long: pd.DataFrame, column: str, cells: int) -> Floats:
 def measured(cells: JointCells, name: str, measure: Measure) -> pd.DataFrame:
     """One measure for all joint cells: the result columns beside facet, in cell order."""
     values_CS = _contrasts(cells, measure)
-    found = summarise(values_CS)
-    p = paired_test(values_CS)
+    found, anchored = summarise(values_CS), _anchored(cells, measure, values_CS)
+    p = np.where(anchored, paired_test(values_CS), np.nan)
     if measure.claims:
         tests = [paired_test(claim(cells.per_seed), "greater") for claim in measure.claims]
         p = np.where(found.n > 1, np.maximum.reduce(tests), np.nan)
@@ -247,8 +247,8 @@ def measured(cells: JointCells, name: str, measure: Measure) -> pd.DataFrame:
         value=found.mean,
         n=found.n,
         sd=found.sd,
-        lo=found.lo,
-        hi=found.hi,
+        lo=np.where(anchored, found.lo, np.nan),
+        hi=np.where(anchored, found.hi, np.nan),
         welch_lo=lo,
         welch_hi=hi,
         p=p,
@@ -265,13 +265,22 @@ def _contrasts(cells: JointCells, measure: Measure) -> Floats:
 
     The dense mean of ``bliss`` is shared by all seeds, so its error would escape a spread over
     seeds (7 % false positives at a level of 5 %). Each seed therefore carries its own part of
-    it to first order; these parts have mean 0, the value is that of the definition.
+    it to first order; these parts have mean 0, the value is that of the definition. Where m of n
+    seeds have a dense run, the parts are larger, as the mean of m is less certain than that of n.
     """
     values_CS = measure.contrast(cells.per_seed)
     slope_C = _slope(measure, cells.mean, ("dense_mean",))
     own_CS = np.where(np.isfinite(values_CS), cells.per_seed.dense, np.nan)
-    part_CS = slope_C[:, None] * (own_CS - summarise(own_CS).mean[:, None])
-    return values_CS + np.nan_to_num(part_CS)
+    n, m = (np.isfinite(values).sum(axis=1) for values in (values_CS, own_CS))
+    larger_C = np.sqrt(n * (n - 1) / np.maximum(m * (m - 1), 1))
+    part_CS: Floats = (slope_C * larger_C)[:, None] * (own_CS - summarise(own_CS).mean[:, None])
+    return np.asarray(values_CS + np.nan_to_num(part_CS))
+
+
+def _anchored(cells: JointCells, measure: Measure, values_CS: Floats) -> NDArray[np.bool_]:
+    """Whether the contrasts hold the error of the dense mean: where it enters, two seeds with a dense run do."""
+    m = (np.isfinite(values_CS) & np.isfinite(cells.per_seed.dense)).sum(axis=1)
+    return np.asarray((m > 1) | (_slope(measure, cells.mean, ("dense_mean",)) == 0))
 
 
 def _slope(measure: Measure, at: Terms, names: tuple[str, ...], step: float = 1e-4) -> Floats:
@@ -302,6 +311,8 @@ def _notes(cells: JointCells, measure: Measure, values_CS: Floats) -> list[str]:
     if measure.contrast is bliss:
         flat = ~(cells.mean.dense_mean > cells.mean.chance) & (cells.frame["n"] > 0)
         parts.append(np.where(flat, "no finished dense run above chance: add (0, 1)", ""))
+        lone = (found.n > 1) & ~flat & ~_anchored(cells, measure, values_CS)
+        parts.append(np.where(lone, "fewer than two of these seeds have a dense run: no interval, no test", ""))
     few = [f"{n} seeds: fewer than {FEW_SEEDS}" for n in range(FEW_SEEDS)]
     few[0], few[1] = "", "one seed: no interval, no test"
     parts.append(np.array([*few, ""])[np.minimum(found.n, FEW_SEEDS)])

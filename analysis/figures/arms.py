@@ -97,6 +97,6 @@ def _caption(info: Confirmation) -> str:
     verdict = info.verdict
     return (
         f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. Interaction {verdict.interaction.points()}. Mean over "
-        f"n = {verdict.n} data orders and 95 % t-interval, percentage points; dashed: neither removed. Shaded: "
+        f"n = {verdict.n} new data orders and 95 % t-interval, percentage points; dashed: neither removed. Shaded: "
         f"the window (epochs {info.epoch} to {info.last}) in which an arm may remove; after it nothing more is removed."
     )

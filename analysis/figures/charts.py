@@ -46,6 +46,7 @@ LOOK: dict[str, Look] = {
     "no event follows": Look(GREY, "", 1.8),
     "a dip that recovers": Look("#56B4E9", "o"),
     "a lasting loss": Look("#D55E00", "X"),
+    "whether it lasts is not known": Look("#CC79A7", "P"),
 }
 TITLE, TEXT, TICK, NOTE = 14.0, 12.0, 11.0, 10.0
 WIDTH, LEFT, RIGHT, GAP_X, GAP_Y, HIGH = 10.2, 0.95, 0.2, 0.62, 0.62, 2.2

@@ -118,7 +118,7 @@ def colour_scale(info: Heatmap) -> tuple[Colormap, Normalize]:
 
 
 def _draw_panel(axes: Axes, panel: Panel, info: Heatmap) -> None:
-    (colours, norm), diverging = colour_scale(info), info.diverging
+    colours, norm = colour_scale(info)
     rows, columns = panel.value.shape
     axes.set(xlim=(0, columns), ylim=(rows, 0))
     for i, j in np.ndindex(rows, columns):
@@ -133,7 +133,7 @@ def _draw_panel(axes: Axes, panel: Panel, info: Heatmap) -> None:
             for (x0, x1), (y0, y1) in strokes:
                 axes.add_line(Line2D((j + x0, j + x1), (i + y0, i + y1), color=colour))
         else:
-            _write(axes, panel, i, j, face, diverging)
+            _write(axes, info, panel, (i, j), face)
         if panel.fallen[i, j]:
             _mark_collapse(axes, panel, i, j, face)
     if panel.frontier is not None:
@@ -169,24 +169,23 @@ def _hatched(x: int, y: int, ink: str) -> Rectangle:
         return Rectangle((x, y), 1, 1, facecolor="none", edgecolor=shade, linewidth=0, hatch=HATCH)
 
 
-def _write(axes: Axes, panel: Panel, i: int, j: int, face: object, diverging: bool) -> None:
-    text = cell_text(panel, i, j, diverging)
+def _write(axes: Axes, info: Heatmap, panel: Panel, at: tuple[int, int], face: object) -> None:
+    (i, j), text = at, cell_text(info, panel, *at)
     ink = "#444444" if panel.state[i, j] == CONTROL else _ink(face)
     middle = i + (0.6 if panel.fallen[i, j] else 0.5)  # below what stands in the corner
     written = axes.text(j + 0.5, middle, text, ha="center", va="center", size=SMALL, linespacing=1.1, zorder=5)
     written.set(color=ink, path_effects=[patheffects.withStroke(linewidth=2.6, foreground=face)])
 
 
-def cell_text(panel: Panel, i: int, j: int, diverging: bool) -> str:
-    """``+1.2 / ±0.4 / n=2``: the half-width only where there is one, n only where it is less."""
+def cell_text(info: Heatmap, panel: Panel, i: int, j: int) -> str:
+    """``+1.2 / ±0.4 / n=2``: the half-width only where there is one, n only where it is less than the map's most."""
     if panel.state[i, j] == CONTROL:
         return f"{panel.value[i, j]:.1f}"
-    said = [number(panel.value[i, j], diverging)]
+    said = [number(panel.value[i, j], info.diverging)]
     half = panel.half[i, j]
     said += [f"±{half:.1f}" if half < 99.5 else f"±{half:.0f}"] if np.isfinite(half) else []
-    most = panel.n[panel.state == COLOURED].max()
     in_corner = panel.fallen[i, j] > 0 and panel.judged[i, j] == panel.n[i, j]
-    said += [f"n={panel.n[i, j]}"] if panel.n[i, j] < most and not in_corner else []
+    said += [f"n={panel.n[i, j]}"] if panel.n[i, j] < info.seeds and not in_corner else []
     return "\n".join(said)
 
 

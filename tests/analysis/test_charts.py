@@ -147,7 +147,7 @@ def test_switches_are_those_of_joint_runs_with_what_followed() -> None:
     assert info is not None
     (chart,) = info.charts
     assert (chart.title, chart.unit, chart.log) == ("el2n · 1 run, 1 event", "shock", True)
-    assert line_of(chart, "no event follows").epoch.tolist() == [10, 20, 25, 30]
+    assert line_of(chart, "no event follows").epoch.tolist() == [10]
     assert [(m.name, m.epoch.tolist(), m.value.tolist()) for m in chart.marks] == [("a lasting loss", [15], [1.5])]
     assert switches.charts(found.drop(columns="shock"), switches.foretelling(found), T) is None
 
@@ -175,6 +175,7 @@ def test_a_run_has_its_own_switches_among_those_of_its_group() -> None:
 def test_the_caption_counts_the_switches_of_each_measure() -> None:
     rng = np.random.default_rng(0)
     found = pd.DataFrame({"cell_id": [str(k) for k in range(10)], "epoch": 10, "selector": "el2n", "kind": ""})
+    found["status"] = ""
     found = found.assign(drop=rng.random(10), shock=rng.random(10), lost_support=[*rng.random(4), *[np.nan] * 6])
     info = switches.charts(found, switches.foretelling(found), T)
     assert info is not None

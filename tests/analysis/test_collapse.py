@@ -533,3 +533,13 @@ def test_generated_histories_are_told_apart() -> None:
     for score in scores(made, events):
         assert score.recall >= 0.9, score
         assert score.precision >= 0.8, score
+
+
+def test_a_dip_that_recovers_is_one_whatever_layer_is_dead() -> None:
+    """A layer that has been dead since before the switch explains no dip; it is told by itself, once."""
+    joint = step(0.85, 15, 0.3, back=18)
+    events = collapse_events(*sweep({"joint": joint}, dead_layers=np.where(AT >= 12, 1, 0)))
+    assert [(event.kind, event.epoch) for event in events] == [("layer_collapse", 12), ("transient", 15)]
+    assert not any(event.irreversible for event in events)
+    lasting = collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, dead_layers=np.where(AT >= 12, 1, 0)))
+    assert {event.kind for event in lasting} == {"critical_double_loss", "layer_collapse"}

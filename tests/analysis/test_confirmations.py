@@ -30,7 +30,7 @@ def record(seeds: int = 4, **changes: Any) -> dict[str, Any]:
             "rows": [{"epoch": t, "accuracy_test": 0.98 - GAPS[arm] + 0.01 * (seed % 2)} for t in range(10, 21)],
         }
         for arm in ARMS
-        for seed in range(seeds)
+        for seed in range(1, seeds + 1)
     ]
     whole = {"cell_id": "0123456789ab", "epoch": 10, "last": 14, "horizon": 20, "label": "rigl × el2n", "before": 0.97}
     return {**whole, "runs": runs, **changes}
@@ -62,7 +62,7 @@ def test_what_is_damaged_or_not_begun_is_left_out_and_only_damage_is_told(tmp_pa
     put(tmp_path, json.dumps(record()))
     put(tmp_path, json.dumps(record(runs=[])), "begun")
     put(tmp_path, json.dumps(record(runs=record()["runs"][:3])), "early")
-    damaged = ("{", "[]", '{"runs": 3}', json.dumps(record(runs=[{"arm": "none", "seed": 0, "rows": [{"epoch": 1}]}])))
+    damaged = ("{", "[]", '{"runs": 3}', json.dumps(record(runs=[{"arm": "none", "seed": 1, "rows": [{"epoch": 1}]}])))
     for name, content in enumerate(damaged):
         put(tmp_path, content, f"damaged{name}")
     found, notes = read(tmp_path)

@@ -50,6 +50,7 @@ def gain(runs: pd.DataFrame, measure: str, **where: Any) -> float:
         ("data.label_noise", "experiment"),
         ("lr", "experiment"),
         ("accuracy_class_3", "record"),
+        ("n_test", "record"),
         ("flops_sparse", "record"),
         ("sweep", "record"),
     ],
@@ -215,3 +216,23 @@ def test_epochs_of_a_diverged_run_are_no_setting() -> None:
     rows[3] |= {"epochs": 7, "reason": "diverged"}
     assert "epochs" not in find_keys(table(rows)).experiment
     assert find_keys(table([*rows, *grid(CELLS, epochs=80)])).experiment == ("data", "model", "epochs")
+
+
+@pytest.mark.parametrize("reason", ["diverged", "out of memory"])
+def test_a_swept_field_tells_runs_apart_where_all_at_one_value_came_to_nothing(reason: str) -> None:
+    """At the higher learning rate every run diverged, which counts at chance, or failed: not in the other's means."""
+    fine = grid(CELLS, lr=0.05)
+    diverged = reason == "diverged"
+    broken = [run(p, ratio, 0, 0.1 if diverged else None, lr=0.5, reason=reason) for p, ratio in CELLS]
+    runs = table([*fine, *broken])
+    assert "lr" in find_keys(runs).experiment
+    found = surface(runs)
+    at = found[(found["lr"] == 0.05) & (found["role"] == "joint")].iloc[0]
+    assert (at["mean"], at["n"], at["n_failed"]) == (pytest.approx(0.6), 1, 0)
+
+
+def test_where_a_run_was_cut_is_no_setting_but_what_is_running_has_one() -> None:
+    cut = table([*grid(CELLS), run(0.5, 0.1, 1, 0.1, epochs=7, reason="diverged")])
+    assert "epochs" not in find_keys(cut).experiment
+    under_way = table([*grid(CELLS), *(run(p, a, 0, None, epochs=80, status="running") for p, a in CELLS)])
+    assert "epochs" in find_keys(under_way).experiment

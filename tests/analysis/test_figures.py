@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
-from analysis import latex
+from analysis import latex, panels
 from analysis.cost import points
 from analysis.figures import canvas, frontier, heatmap, interactive
 from analysis.panels import CONTROL, FAILED, MISSING, UNDEFINED, Heatmap, Panel, heatmaps
@@ -226,10 +226,52 @@ def test_all_cells_are_equally_large() -> None:
 
 
 def test_texts_of_a_cell() -> None:
-    shown = panel(maps()["bliss"], "none", "balanced=False")
-    assert heatmap.cell_text(shown, 0, 0, True) == f"{shown.value[0, 0]:.1f}"
-    assert heatmap.cell_text(shown, 3, 3, True).startswith("−")
-    assert "±" in heatmap.cell_text(shown, 3, 3, True)
+    info = maps()["bliss"]
+    shown = panel(info, "none", "balanced=False")
+    assert heatmap.cell_text(info, shown, 0, 0) == f"{shown.value[0, 0]:.1f}"
+    assert heatmap.cell_text(info, shown, 3, 3).startswith("−")
+    assert "±" in heatmap.cell_text(info, shown, 3, 3)
+
+
+def fewer() -> Heatmap:
+    """Three seeds without preservation, two with it."""
+    cells = {(0.0, 1.0): 0.9, (0.5, 1.0): 0.8, (0.0, 0.1): 0.7, (0.5, 0.1): 0.6}
+    noise = np.array([-0.01, 0.0, 0.02])
+    kept = [run(0.5, 0.1, seed, 0.65 + noise[seed], preservation="complete") for seed in range(2)]
+    runs = table([*grid({cell: y + noise for cell, y in cells.items()}), *kept])
+    return next(info for info in heatmaps(surface(runs), synergy(runs)) if info.name == "bliss")
+
+
+def test_a_panel_says_how_many_seeds_it_has_where_another_has_more() -> None:
+    info = fewer()
+    assert "n = 2 to 3 paired seeds (given where below 3)" in info.subtitle
+    none, complete = (next(p for p in info.panels if p.row == row) for row in ("none", "complete"))
+    assert "n=" not in heatmap.cell_text(info, none, 1, 1)
+    assert "n=2" in heatmap.cell_text(info, complete, 1, 1)
+    text = latex.tables(info)
+    assert text.count("($n = 2$)") == 1
+    assert r"First row and column: accuracy (\%) of the single treatments." in text
+
+
+def test_a_large_map_is_drawn_on_sheets_with_one_scale() -> None:
+    info = maps()["bliss"]
+    assert panels.sheets(info) == (info,)
+    parts = panels.sheets(info, most=40)
+    assert [part.name for part in parts] == ["bliss-1", "bliss-2"]
+    assert sum((part.columns for part in parts), ()) == info.columns
+    assert sum(len(part.panels) for part in parts) == len(info.panels)
+    for part in parts:
+        assert (part.limits, part.seeds) == (info.limits, info.seeds)
+        assert f"of all {len(parts)} sheets" in part.caption
+        assert canvas.encode(heatmap.draw(part), "png").startswith(b"\x89PNG")
+
+
+def test_rates_have_as_many_digits_as_tell_them_apart() -> None:
+    assert panels.percent(pd.Series([0.9, 1 / 3])).tolist() == ["90", "33.33"]
+    assert panels.percent(pd.Series([0.9995, 0.99954])).tolist() == ["99.95", "99.954"]
+    runs = table(grid({(0.0, 1.0): [0.9], (0.9995, 1.0): [0.8], (0.99954, 1.0): [0.7]}))
+    (info,) = heatmaps(surface(runs), synergy(runs))
+    assert info.panels[0].value[:, 0].tolist() == pytest.approx([90, 80, 70])
 
 
 def test_files_are_valid_and_equal_for_equal_input() -> None:
@@ -386,6 +428,13 @@ def test_a_map_without_numbers_has_no_colours() -> None:
         assert not interactive.figure((info,))["layout"]["coloraxis"]["showscale"]
 
 
+def named(row: str) -> Heatmap:
+    """A map whose rows are no numbers, as those of pruners against selectors."""
+    info = maps()["accuracy"]
+    shown = tuple(replace(p, prune_rates=(row, *p.prune_rates[1:])) for p in info.panels)
+    return replace(info, panels=shown)
+
+
 def test_latex_rows_bold_and_escapes() -> None:
     text = latex.tables(maps()["bliss"])
     assert text.count(r"\begin{tabular}{rrrrr}") == 4
@@ -393,6 +442,7 @@ def test_latex_rows_bold_and_escapes() -> None:
         int((p.significant & (p.state == "coloured")).sum()) for p in maps()["bliss"].panels
     )
     assert " -- " in text
+    assert r"fc\_prune\_rate & " in latex.tables(named("fc_prune_rate"))
     assert latex.escape("50 % α_1") == r"50 \% $\alpha$\_1"
 
 
@@ -400,5 +450,5 @@ def test_one_seed_figures_have_no_interval() -> None:
     runs = realistic(seeds=1)
     info = heatmaps(surface(runs), synergy(runs))
     assert all(np.isnan(p.half).all() for i in info for p in i.panels)
-    assert "±" not in heatmap.cell_text(info[0].panels[0], 0, 0, False)
+    assert "±" not in heatmap.cell_text(info[0], info[0].panels[0], 0, 0)
     assert "No test" in info[1].caption

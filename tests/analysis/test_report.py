@@ -224,3 +224,13 @@ def test_importing_and_analysing_load_no_heavy_package(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_control_of_several_facets_that_is_missing_is_one(tmp_path: Path) -> None:
+    """Two pruners and two selectors without a dense run: one point, and not one in each of four facets."""
+    rows = [run(0.5, 1.0, 0, 0.8, pruner=pruner) for pruner in ("rigl", "gmp")]
+    rows += [run(0.0, 0.1, 0, 0.7, selector=selector) for selector in ("el2n", "random")]
+    rows += [run(0.5, 0.1, 0, 0.6, pruner=p, selector=s) for p in ("rigl", "gmp") for s in ("el2n", "random")]
+    found = report.analyze(write(tmp_path, table(rows)))
+    assert found.headline.points_missing == 1
+    assert "Grid points without a run: 1, crossed in the figures." in found.notes

@@ -210,3 +210,28 @@ def test_rows_in_any_order_seeds_by_any_name(order) -> None:  # noqa: ANN001
     other = runs.loc[rows].assign(seed=lambda r: r["seed"].map(dict(enumerate(names))))
     numbers = ["value", "n", "lo", "hi", "welch_lo", "p", "q"]
     pd.testing.assert_frame_equal(synergy(other)[numbers], synergy(runs)[numbers], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dense_seeds", [[0], [7, 8, 9]])
+def test_bliss_has_no_interval_where_the_error_of_the_dense_mean_is_not_in_it(dense_seeds: list[int]) -> None:
+    """One dense run, or none of these seeds: an interval over seeds would take their mean for exact."""
+    rows = [row for row in grid(noisy(5)) if (row["prune_rate"], row["coreset_ratio"]) != (0.0, 1.0)]
+    found = synergy(table([*rows, *(run(0.0, 1.0, seed, 0.9 + 0.001 * seed) for seed in dense_seeds)]))
+    row = one(found, "bliss")
+    assert row[["lo", "hi", "p", "q"]].isna().all()
+    assert (row["n"], row["significant"]) == (5, False)
+    assert "fewer than two of these seeds have a dense run: no interval, no test" in row["note"]
+    assert np.isfinite(row["value"])
+    assert np.isfinite(one(found, "gain_over_coreset")["lo"])
+
+
+def test_the_error_of_a_mean_of_fewer_dense_runs_is_larger() -> None:
+    """All seeds alike but for the dense runs: 2 of 5, or all; by the delta method the interval goes by 1 / sqrt(m)."""
+    y = {cell: np.full(5, value) for cell, value in MATRIX.items() if cell != (0.0, 1.0)}
+    spread = np.array([-0.01, 0.01, -0.01, 0.01, 0.0])
+    sd = {}
+    for m in (5, 2):
+        dense = [run(0.0, 1.0, seed, 0.9 + spread[seed]) for seed in range(m)]
+        sd[m] = one(synergy(table([*grid(y), *dense])), "bliss")["sd"] / np.sqrt(5)
+        slope = (2 * 0.975 * 0.875 - 0.9) / 0.8
+        assert sd[m] == pytest.approx(slope * np.std(spread[:m], ddof=1) / np.sqrt(m), rel=2e-2)
