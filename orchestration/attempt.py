@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
 from core.data.bundle import Bundle
+from orchestration.files import StoreError
 from orchestration.job import Job
 from orchestration.observer import Ending, Report
-from orchestration.past import rows_so_far
+from orchestration.past import failure, rows_so_far
 from orchestration.runner import Progress, run_cell
 from orchestration.store import EARLY_STOPPING, Store
 
@@ -24,9 +25,9 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
     report = Report(job.cell_id)
     try:
         rows = [] if job.rule is None else list(rows_so_far(job.chain, store))
-        reason = _stop(job, rows)
-        if reason is not None:
-            yield _stopped(job, report, reason, store)
+        stop = _stop(job, rows)
+        if stop is not None:
+            yield _stopped(job, report, stop, store)
             return
         steps = run_cell(
             job.cell,
@@ -41,27 +42,39 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
             for progress in steps:
                 rows.append(progress.row)
                 report = _after(report, progress)
-                reason = None if report.ended else _stop(job, rows)
-                if reason is not None:
+                stop = None if report.ended else _stop(job, rows)
+                if stop is not None:
                     break
                 yield report
-        if reason is not None:
-            yield _stopped(job, replace(report, stored=report.epoch), reason, store)
+        if stop is not None:
+            yield _stopped(job, replace(report, stored=report.epoch), stop, store)
         elif not report.ended:  # there was nothing left to train
             last = job.chain[-1].last
             yield replace(report, epoch=last, stored=last, ended="finished")
     except Exception as error:
         reason = reason_of(error)
-        store.fail(job.cell_id, reason, traceback.format_exc())
+        now = failure(job.chain, job.cell_id, reason, detail=traceback.format_exc(), epoch=_reached(job, store))
+        store.fail(job.chain[-1].stage, now)
         yield replace(report, ended="out of memory" if _out_of_memory(error) else "failed", reason=reason)
 
 
-def _stop(job: Job, rows: list[Mapping[str, Any]]) -> str | None:
+def _reached(job: Job, store: Store) -> int | None:
+    """The cell's last epoch in the store; ``None`` where it holds none, or cannot say."""
+    with suppress(StoreError):
+        rows = rows_so_far(job.chain, store)
+        return int(rows[-1]["epoch"]) if rows else None
+    return None
+
+
+def _stop(job: Job, rows: list[Mapping[str, Any]]) -> tuple[int, str] | None:
     return None if job.rule is None else job.rule.verdict(rows)
 
 
-def _stopped(job: Job, report: Report, reason: str, store: Store) -> Report:
-    store.fail(report.cell_id, reason, "", stopped=EARLY_STOPPING, stage=job.chain[-1].stage)
+def _stopped(job: Job, report: Report, stop: tuple[int, str], store: Store) -> Report:
+    """Stopped where it would have been by itself: of a trunk, others may have trained more by now."""
+    epoch, reason = stop
+    now = failure(job.chain, job.cell_id, reason, rule=EARLY_STOPPING, epoch=epoch)
+    store.fail(job.chain[-1].stage, now)
     return replace(report, ended="stopped", reason=reason)
 
 

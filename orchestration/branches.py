@@ -28,7 +28,7 @@ def branched(sweep: Sweep) -> Sweep:
     """The sweep with the branches that its grid wants; itself before every cell is finished, or given up."""
     if sweep.spec.on_collapse != "branch_with_preservation":
         return sweep
-    if any(sweep.store.failure(cell.cell_id) is None for cell in sweep.to_do()):
+    if any(sweep.failure(cell.cell_id) is None for cell in sweep.to_do()):
         return sweep
     return sweep.with_branches(tuple(_branches(sweep)))
 

@@ -159,8 +159,8 @@ def confirm(
     """Say whether a collapse is a double loss, by experiment.
 
     From the checkpoint before the switch, four arms are trained: neither removal of the switch, the weights' only, the
-    samples' only, both; each with the same data orders (3 at least, or there is no verdict). Window: the R epochs from
-    the switch; nothing more is removed up to the horizon, R epochs later. The verdict compares the accuracies there
+    samples' only, both; each with the same new data orders (3 at least, or there is no verdict). Window: R epochs from
+    the switch on; nothing more is removed up to the horizon, R epochs later. The verdict compares the accuracies there
     (95 % intervals): confirmed, amplified, refuted (samples_alone, weights_alone) or inconclusive, with the number of
     data orders that would decide.
 

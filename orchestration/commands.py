@@ -292,7 +292,7 @@ def _concluded(sweep: Sweep) -> tuple[list[Line], dict[str, float]]:
 def _farewell(sweep: Sweep, wanted: Sequence[Cell], console: Console) -> int:
     names = {cell.cell_id for cell in wanted}
     left = [cell for cell in sweep.to_do() if cell.cell_id in names]
-    failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
+    failed = {cell.cell_id: failure.reason for cell in left if (failure := sweep.failure(cell.cell_id)) is not None}
     for cell_id, reason in failed.items():
         say(console, f"{cell_id}: {reason}", "failed")
     if len(left) > len(failed):
@@ -358,7 +358,8 @@ def _confirm(sweep: Sweep, event: confirmation.Event, forks: Forks, console: Con
     for record, run in confirmation.confirm(sweep, event, forks.orders, forks.workers):  # noqa: B007 (the last is used)
         if run is not None:
             said = f"{run['rows'][-1]['accuracy_test']:.1%} at epoch {event.fork.horizon}"
-            say(console, f"data order {run['seed']}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
+            order = f"data order {run['seed']}" if run["seed"] else "the run's own data order"
+            say(console, f"{order}, {run['arm']} removed: {said}" + ", diverged" * run["diverged"])
     found = from_record(record)
     say(console, found.verdict.numbers())
     say(console, found.verdict.reason, f"{found.verdict.title}:")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from analysis.confirmations import FOLDER, arms_of, from_record, verdict_record
 from analysis.counterfactual import judge
+from analysis.events import CENSORED
 from analysis.events import FILE as EVENTS
 from core.config import CellConfig, as_dict, flatten
 from core.intervention import ARMS, Fork, InterventionError, fork
@@ -27,7 +28,9 @@ from sweeps.stages import Chain
 if TYPE_CHECKING:
     from orchestration.arms import Run, Work
 
-KIND, CENSORED = "critical_double_loss", "censored"
+KIND = "critical_double_loss"
+OWN = ("both", 0)
+"""The arm and the draws that the run itself had."""
 
 Record: TypeAlias = dict[str, Any]
 
@@ -112,6 +115,9 @@ def suspected(folder: Path, limit: int | None) -> list[tuple[str, int]]:
 def confirm(sweep: Sweep, event: Event, orders: int, workers: int = 1) -> Iterator[tuple[Record, Run | None]]:
     """Run the arms that are not done yet. Yields the record after each, with the run, and once more when it is judged.
 
+    The data orders are new ones: the event was found because the run fell in its own, which would count as if it had
+    been drawn. In that one only ``both`` is trained, to see whether it repeats the run.
+
     Raises whatever training raises, ``StoreError``, and ``UsageError`` when the cell diverged before the switch.
     """
     from orchestration.arms import runs
@@ -120,13 +126,17 @@ def confirm(sweep: Sweep, event: Event, orders: int, workers: int = 1) -> Iterat
     chain = sweep.chains[event.cell.cell_id]
     record = _read(path, event, chain)
     done = {(run["arm"], run["seed"]) for run in record["runs"]}
-    todo = [(arm, draws) for draws in range(orders) for arm in ARMS if (arm, draws) not in done]
+    todo = [(arm, draws) for draws in range(1, orders + 1) for arm in ARMS if (arm, draws) not in done]
+    todo += [] if record["own"] else [OWN]
     if todo:
         with torch_threads(sweep.need(event.cell.config).threads):
             work = _work(sweep, event)
             record["before"] = work.accuracy
             for run in runs(work, todo, workers):
-                record["runs"] = sorted([*record["runs"], run], key=lambda one: (one["seed"], one["arm"]))
+                if (run["arm"], run["seed"]) == OWN:
+                    record["own"] = run
+                else:
+                    record["runs"] = sorted([*record["runs"], run], key=lambda one: (one["seed"], one["arm"]))
                 _write(path, record)
                 yield record, run
         record["repeats"] = _repeats(record, rows_so_far(chain, sweep.store))
@@ -163,10 +173,10 @@ def _read(path: Path, event: Event, chain: Chain) -> Record:
         found = json.loads(path.read_bytes())
         from_record(found)
         if {name: found[name] for name in new} == new:
-            return dict(found)
+            return {**found, "runs": [run for run in found["runs"] if run["seed"]], "own": found.get("own")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return {**new, "before": None, "repeats": None, "runs": [], "verdict": None}
+    return {**new, "before": None, "repeats": None, "runs": [], "own": None, "verdict": None}
 
 
 def _write(path: Path, record: Record) -> None:
@@ -176,8 +186,7 @@ def _write(path: Path, record: Record) -> None:
 def _repeats(record: Record, stored: Sequence[Mapping[str, Any]]) -> bool | None:
     """Whether ``both`` with the run's own draws had the run's accuracies in the window; ``None``: none are stored."""
     factual = {row["epoch"]: row["accuracy_test"] for row in stored if row["accuracy_test"] is not None}
-    own = next(run for run in record["runs"] if (run["arm"], run["seed"]) == ("both", 0))
-    window = [row for row in own["rows"] if row["epoch"] <= record["last"] and row["epoch"] in factual]
+    window = [row for row in record["own"]["rows"] if row["epoch"] <= record["last"] and row["epoch"] in factual]
     return all(row["accuracy_test"] == factual[row["epoch"]] for row in window) if window else None
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from orchestration.observer import Observer, Report
+from orchestration.past import failure
 from orchestration.store import EARLY_STOPPING, ON_COLLAPSE
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.plan import Plan
+from sweeps.policy import Need
 from sweeps.scheduler import Scheduler
 
 NOBODY: Mapping[str, str] = MappingProxyType({})
+ROUNDING = 1e-6
 DEATHS = 3
 """Times a cell goes on after its worker was lost; a fourth loss is its failure."""
 
@@ -57,6 +60,7 @@ class Dispatch:
         self._deaths: Counter[str] = Counter()
         self._alone: set[str] = set()
         self._flop: dict[str, float] = {}
+        self._epochs: dict[str, int] = {}
         self._spent = 0.0
 
     @property
@@ -84,12 +88,26 @@ class Dispatch:
         """Whether a running cell is to be taken back from its worker and given up."""
         return cell_id in self._stops
 
-    def next(self) -> str | None:
-        """The cell to run now; ``None`` when all that are left wait for a trunk that is being trained."""
-        cell_id = self._scheduler.next()
+    def next(self, room: Need | None = None) -> str | None:
+        """The cell to run now; ``None`` when all that are left wait for a trunk that is being trained, or for room.
+
+        ``room``: the CPUs and GPUs of all nodes together; ``None`` where nothing else runs.
+        """
+        cell_id = self._scheduler.next(lambda one: room is None or self._fits(one, room))
         if cell_id is not None:
-            self.sweep.store.forget_failure(cell_id)
+            self.sweep.store.forget_failure(self.sweep.end(cell_id))
         return cell_id
+
+    def _fits(self, cell_id: str, room: Need) -> bool:
+        """Whether the cell fits beside those that run: of nodes it knows nothing, and Ray may let it wait for one."""
+        needs = [self.need(one) for one in (*self._scheduler.running, cell_id)]
+        cpus, gpus = sum(need.cpus for need in needs), sum(need.gpus for need in needs)
+        return len(needs) == 1 or (cpus <= room.cpus + ROUNDING and gpus <= room.gpus + ROUNDING)
+
+    def need(self, cell_id: str) -> Need:
+        """What the cell needs now."""
+        need = self.sweep.need(self.cells[cell_id].config)
+        return replace(need, gpus=1.0) if cell_id in self._alone else need
 
     def needs_whole_device(self, cell_id: str) -> bool:
         """Whether the cell ran out of memory on a shared device."""
@@ -101,7 +119,7 @@ class Dispatch:
 
     def told(self, report: Report) -> None:
         """A worker's report."""
-        self._flop[report.cell_id] = report.flop
+        self._flop[report.cell_id], self._epochs[report.cell_id] = report.flop, report.epoch
         self._observer.progressed(report)
         self._scheduler.reached(report.cell_id, report.stored)
         if report.ended:
@@ -112,7 +130,8 @@ class Dispatch:
         """A cell's worker or its node was lost, or the worker was ended because its epoch hung."""
         self._spent += self._flop.pop(cell_id, 0.0)
         self._deaths[cell_id] += 1
-        reason = self.sweep.store.failure(cell_id) or why
+        known = self.sweep.failure(cell_id)
+        reason = why if known is None else known.reason
         again = self._deaths[cell_id] <= DEATHS
         self._scheduler.released(cell_id, again=again)
         if again:
@@ -133,15 +152,16 @@ class Dispatch:
             diverged = report.ended == "diverged"
             ended = self._scheduler.diverged(cell_id, report.epoch) if diverged else self._scheduler.finished(cell_id)
             for finished in ended:
-                self.sweep.store.forget_failure(finished)
+                self.sweep.store.forget_failure(self.sweep.end(finished))
                 self._observer.finished(finished)
             return
+        known = self.sweep.failure(cell_id)
         again = report.ended == "out of memory" and cell_id not in self._alone and self._can_be_alone(cell_id)
         self._scheduler.released(cell_id, again=again)
         if again:
             self._alone.add(cell_id)
             self._observer.retried(cell_id, f"{report.reason}; again on a whole device")
-        elif self.sweep.store.failure(cell_id) != report.reason:  # the worker could not record it: a full store
+        elif known is None or known.reason != report.reason:  # the worker could not record it: a full store
             self._fail(cell_id, report.reason, stopped=EARLY_STOPPING if report.ended == "stopped" else "")
         else:
             self._observer.failed(cell_id, report.reason)
@@ -150,6 +170,8 @@ class Dispatch:
         return 0 < self.sweep.need(self.cells[cell_id].config).gpus < 1
 
     def _fail(self, cell_id: str, reason: str, *, stopped: str = "") -> None:
-        store, stage = self.sweep.store, self.sweep.chains[cell_id][-1].stage
-        store.fail(cell_id, reason, store.detail(cell_id), stopped=stopped, stage=stage)
+        sweep, known = self.sweep, self.sweep.failure(cell_id)
+        detail, epoch = "" if known is None else known.detail, self._epochs.get(cell_id)
+        now = failure(sweep.chains[cell_id], cell_id, reason, detail=detail, rule=stopped, epoch=epoch)
+        sweep.store.fail(sweep.end(cell_id), now)
         self._observer.failed(cell_id, reason)

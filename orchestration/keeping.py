@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestration.errors import UsageError
 from orchestration.files import TEMPORARY
-from orchestration.store import Store
+from orchestration.store import Failure, Store
 from orchestration.sweep import Sweep, own_store
 
 HOUR = 3600.0
@@ -92,7 +92,7 @@ def damaged(store: Store) -> tuple[Held, ...]:
 
 
 def _named(store: Store) -> Mapping[tuple[str, int], int]:
-    counts: dict[tuple[str, int], int] = {}
+    counts = {state: 1 for failure in store.failures() for state in _left_by(store, failure)}
     for name in store.files.names("plans"):
         listed: list[Any] = json.loads(store.files.read(f"plans/{name}"))
         places = (str(text).partition("/") for text in listed)
@@ -101,10 +101,20 @@ def _named(store: Store) -> Mapping[tuple[str, int], int]:
     return counts
 
 
+def _left_by(store: Store, failure: Failure) -> Iterator[tuple[str, int]]:
+    """Where a cell left off that failed or was stopped: its rows are there, and from there it goes on."""
+    newest = None if failure.epoch is None else next(store.entries(failure.stage, last=failure.epoch), None)
+    if newest is not None:
+        yield from _with_trunk(store, newest.stage, newest.epoch)
+
+
 def _with_trunk(store: Store, stage: str, epoch: int) -> Iterator[tuple[str, int]]:
-    """A state, and those of its stage that hold the rows before its own."""
-    yield stage, epoch
-    entry = store.entry(stage, epoch)
+    """A state, and those of its stage that hold the rows before its own; the last one before it, where it is not there.
+
+    A run that diverges on the way has none at its end.
+    """
+    entry = store.entry(stage, epoch) or next((one for one in store.entries(stage, 1, epoch) if one.diverged), None)
+    yield stage, epoch if entry is None else entry.epoch
     while entry is not None and entry.first > 1:
         before = entry.first - 1
         entry = store.entry(stage, before)

@@ -59,11 +59,11 @@ def on_ray(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> Iterator
     load_ray(joining=address is not None)
     from orchestration.tuning import fit
 
-    with _cluster(sweep, {sweep.need(cell.config) for cell in cells}, address) as slots:
+    with _cluster(sweep, {sweep.need(cell.config) for cell in cells}, address) as (slots, room):
 
         def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
             with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
-                fit(dispatch, some, slots, folder)
+                fit(dispatch, some, slots, room, folder)
 
         yield slots, run
 
@@ -88,8 +88,8 @@ def _has_token() -> bool:
 
 
 @contextmanager
-def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[int]:
-    """A connection to Ray; how many cells may run at once."""
+def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[tuple[int, Need | None]]:
+    """A connection to Ray, and its ``slots_of``."""
     import ray
 
     _connect(address)
@@ -98,8 +98,7 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[in
         _check_store(sweep, [node["NodeID"] for node in nodes], everywhere=address is not None)
         resources = [node["Resources"] for node in nodes]
         _check_resources(needs, resources)
-        most = sum(max(_fits(need, node) for need in needs) for node in resources)
-        yield min(most, sweep.spec.resources.max_concurrent or most)
+        yield slots_of(needs, resources, sweep.spec.resources.max_concurrent, may_grow=address is not None)
     finally:
         disconnect()
 
@@ -146,6 +145,8 @@ def _connect(address: str | None) -> None:
 def _check_resources(needs: Set[Need], nodes: Sequence[dict[str, float]]) -> None:
     """Raises ``ClusterError`` when no node can hold a trial; Ray would wait for one for ever."""
     for need in needs:
+        if any(_fits(need, node) for node in nodes):
+            continue
         for name, wanted in (("CPU", need.cpus), ("GPU", need.gpus)):
             have = max(node.get(name, 0.0) for node in nodes)
             if wanted > have:
@@ -153,6 +154,23 @@ def _check_resources(needs: Set[Need], nodes: Sequence[dict[str, float]]) -> Non
                 raise ClusterError(
                     f"a cell needs {wanted:g} {name} and no node has more than {have:g}; lower {key} in the grid"
                 )
+        both = f"{need.cpus:g} CPU and {need.gpus:g} GPU"
+        raise ClusterError(f"a cell needs {both} on one node and no node has both; lower resources in the grid")
+
+
+def slots_of(
+    needs: Set[Need], nodes: Sequence[dict[str, float]], asked: int | None, *, may_grow: bool
+) -> tuple[int, Need | None]:
+    """How many cells may run at once, and what all nodes have together; ``None`` where more are asked for than fit.
+
+    Cells that wait for a node are what Ray's autoscaler starts one for: a cluster that ``may_grow`` is given as many
+    as the grid asks for.
+    """
+    most = sum(max(_fits(need, node) for need in needs) for node in nodes)
+    if may_grow and (asked or 0) > most:
+        return asked or most, None
+    room = Need(*(sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")))
+    return min(most, asked or most), room
 
 
 def _fits(need: Need, node: dict[str, float]) -> int:

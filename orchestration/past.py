@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.store import Entry, Store
+from orchestration.store import Entry, Failure, Store
 from sweeps.stages import Segment
 
 
@@ -35,6 +35,14 @@ def finished_rows(chain: Sequence[Segment], store: Store) -> tuple[list[Mapping[
         return None
     rows = history_until(chain, store, last)
     return None if rows is None else (rows, last.diverged)
+
+
+def failure(
+    chain: Sequence[Segment], cell_id: str, reason: str, *, detail: str = "", rule: str = "", epoch: int | None = None
+) -> Failure:
+    """A failure of the cell after ``epoch``, the last that it has trained: where its rows are follows."""
+    stage = next((s.stage for s in chain if epoch is not None and s.first <= epoch <= s.last), "")
+    return Failure(cell_id, reason, detail, rule, epoch if stage else None, stage)
 
 
 def rows_so_far(chain: Sequence[Segment], store: Store) -> list[Mapping[str, Any]]:

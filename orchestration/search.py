@@ -73,7 +73,7 @@ class Search:
         settled = []
         for candidate, trial in self._running():
             left = [cell for cell in self._cells(candidate.needs) if not self.sweep.finished(cell)]
-            if any(self.sweep.store.failure(cell.cell_id) is None for cell in left):
+            if any(self.sweep.failure(cell.cell_id) is None for cell in left):
                 continue
             settled.append((candidate, self._verdict(candidate) if not left else None))
             self._tell(candidate, trial, settled[-1][1])
@@ -188,7 +188,7 @@ def search_of(sweep: Sweep, rule: FrontierSearch) -> Search:
         if sampler.candidate(trial) is None:  # killed while it was asked for
             study.tell(trial.number, state=TrialState.FAIL)
     for cell in sweep.to_do():
-        sweep.store.forget_failure(cell.cell_id)
+        sweep.store.forget_failure(sweep.end(cell.cell_id))
     search.known()
     return search
 

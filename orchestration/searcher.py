@@ -11,16 +11,21 @@ from ray.tune.search import Searcher
 
 from orchestration.dispatch import Dispatch
 from orchestration.observer import Report
+from sweeps.policy import Need
 
 FIELDS = tuple(Report.__dataclass_fields__)
 
 
 class ForestSearcher(Searcher):
-    """Suggests a cell whose trunk is done, ``None`` while there is none, and the end when all are done."""
+    """Suggests a cell whose trunk is done and that fits beside the others, ``None`` while there is none, and the end.
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    Of cells with several needs, those that wait for a GPU would otherwise hold the places of those that need none.
+    """
+
+    def __init__(self, dispatch: Dispatch, room: Need | None = None) -> None:
         super().__init__(metric="epoch", mode="max")
         self._dispatch = dispatch
+        self._room = room
         self._cells: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -32,7 +37,7 @@ class ForestSearcher(Searcher):
         dispatch = self._dispatch
         if dispatch.over or dispatch.exhausted:
             return str(Searcher.FINISHED)
-        cell_id = dispatch.next()
+        cell_id = dispatch.next(self._room)
         if cell_id is None:
             return None
         self._cells[trial_id] = cell_id
@@ -100,10 +105,10 @@ class Stops(Stopper):
 
 def why(error: str) -> str:
     """What Ray says of a lost worker, in one line."""
+    if "node running low on memory" in error:  # before what follows: it lists processes of that name too
+        return "Ray ended the worker: its node ran low on memory"
     if "ray::" in error:  # a traceback from there
         return f"the worker could not begin: {error.strip().splitlines()[-1]}"
-    if "node running low on memory" in error:
-        return "Ray ended the worker: its node ran low on memory"
     return "the worker process died"
 
 

@@ -118,14 +118,15 @@ class Sink:
 
     def write(self, cell: Cell, status: Status) -> None:
         """Bring the cell's run up to the store: parameters once, then every row that was not written yet."""
-        rows = rows_so_far(self.sweep.chains[cell.cell_id], self.sweep.store)
+        rows, failure = self.sweep.rows(cell.cell_id), self.sweep.failure(cell.cell_id)
         run_id, params = self._child(cell, rows)
         epochs = self._metrics(cell, rows, after=self._written(cell, run_id))
         for place, some in enumerate(list(_chunks(epochs, EPOCHS_PER_CALL)) or [[]]):
             self._client.log_batch(run_id, metrics=list(chain.from_iterable(some)), params=() if place else params)
         self._bare.discard(run_id)
         self._logged[cell.cell_id] = max(self._logged[cell.cell_id], int(rows[-1]["epoch"]) if rows else 0)
-        self._explain(run_id, self.sweep.store.failure(cell.cell_id) or "unknown" if status == "FAILED" else None)
+        reason = "unknown" if failure is None else failure.reason
+        self._explain(run_id, reason if status == "FAILED" else None)
         if status != "RUNNING":
             self._client.set_terminated(run_id, status, end_time=_milliseconds(rows)[-1] if rows else None)
         elif self._status[cell.cell_id] != status:

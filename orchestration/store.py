@@ -4,7 +4,7 @@ Layout, in a folder or an object store:
 
     segments/<2 hex>/<stage>/<epoch>.state   the checkpoint after that epoch (core.state)
     segments/<2 hex>/<stage>/<epoch>.json    written last: the rows that lead to it, and the digests of both
-    failures/<cell_id>.json                  why a cell failed the last time it ran, or was stopped
+    failures/<stage>.json                    why the cell whose chain ends there failed the last time, or was stopped
     plans/<sweep>.json                       the states that a sweep's plan names (of a shared store: with its folder)
 
 A damaged entry is set aside under another name, and the one before it is used.
@@ -26,9 +26,9 @@ from orchestration.files import StoreError, open_files
 from orchestration.redaction import without_secrets
 
 EARLY_STOPPING, ON_COLLAPSE = "early_stopping", "on_collapse"
+"""The rules of a grid file that stop a cell."""
 STOPPED = (f"({EARLY_STOPPING})", f"({ON_COLLAPSE})")
 """How the reason of a cell ends that one of the grid's rules stopped: it has not failed."""
-"""The rules of a grid file that stop a cell."""
 KEEP = 2
 """Checkpoints kept on the way through a segment: the newest, and one to fall back on."""
 
@@ -50,12 +50,28 @@ class Entry:
     """Whether a segment of some sweep ends here; a sweep that only passes by does not drop it."""
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell failed the last time it ran, or which ``rule`` of the grid stopped it.
+
+    ``epoch``: the last one that it has trained, whose entry is in ``stage``; ``None`` where nobody knows.
+    """
+
+    cell_id: str
+    reason: str
+    detail: str = ""
+    """The traceback, if there is one."""
+    rule: str = ""
+    epoch: int | None = None
+    stage: str = ""
+
+
 class Store:
     """Entries and failures below one place: a folder or an fsspec URL."""
 
     def __init__(self, place: str | Path) -> None:
         self.files = open_files(place)
-        self._unwritten: dict[str, dict[str, Any]] = {}
+        self._unwritten: dict[str, Failure] = {}
 
     @property
     def place(self) -> str:
@@ -75,6 +91,7 @@ class Store:
         whole = there is not None and there.first <= first  # else it leans on an entry that may be gone
         if there is not None and whole and there.state_digest == entry.state_digest and self.state(there) is not None:
             return self.keep(there) if kept else there  # another worker was first; its recorded times stay
+        entry = replace(entry, kept=kept or (there is not None and there.kept))
         self.files.write(_name(stage, epoch, "state"), state)
         self.files.write(_name(stage, epoch, "json"), _encode(entry))
         return entry
@@ -137,51 +154,47 @@ class Store:
         names = self.files.names(_folder(stage))
         return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[0].isdigit())
 
-    def fail(self, cell_id: str, reason: str, detail: str, *, stopped: str = "", stage: str = "") -> None:
-        """Record why a cell failed, or was ``stopped`` by a rule of that name on its way to the end of ``stage``.
+    def fail(self, end: str, failure: Failure) -> None:
+        """Record why the cell whose chain ends in the stage ``end`` failed, or was stopped.
 
         Where the store itself fails, this object alone knows it.
         """
-        told = {"reason": without_secrets(reason), "detail": without_secrets(detail)}
-        status = {"status": "stopped", "rule": stopped, "stage": stage} if stopped else {"status": "failed"}
-        record = {"cell_id": cell_id, **status, **told, "time": time.time()}
-        self._unwritten.pop(cell_id, None)
+        told = {"reason": without_secrets(failure.reason), "detail": without_secrets(failure.detail)}
+        record = {**vars(failure), **told, "time": time.time()}
+        self._unwritten.pop(end, None)
         try:
-            self.files.write(_failure(cell_id), json.dumps(record, indent=1).encode())
+            self.files.write(_failure(end), json.dumps(record, indent=1).encode())
         except StoreError as error:
-            self._unwritten[cell_id] = record
-            log.error("cell %s failed (%s), and that could not be recorded: %s", cell_id, reason, error)
+            self._unwritten[end] = failure
+            log.error("cell %s failed (%s), unrecorded: %s", failure.cell_id, failure.reason, error)
 
-    def forget_failure(self, cell_id: str) -> None:
+    def forget_failure(self, end: str) -> None:
         """The cell is tried again. A record that cannot be removed says nothing once the cell is finished."""
-        self._unwritten.pop(cell_id, None)
+        self._unwritten.pop(end, None)
         try:
-            self.files.remove(_failure(cell_id))
+            self.files.remove(_failure(end))
         except StoreError as error:
             log.warning("%s", error)
 
-    def failure(self, cell_id: str) -> str | None:
+    def failure(self, end: str) -> Failure | None:
         """Why the cell failed or was stopped the last time it ran; ``None`` when it did neither."""
-        return self._record(cell_id).get("reason")
-
-    def detail(self, cell_id: str) -> str:
-        """The traceback of its failure, if there is one."""
-        return str(self._record(cell_id).get("detail", ""))
-
-    def stopped(self, cell_id: str, stage: str) -> str:
-        """The rule that stopped the cell on its way to the end of ``stage``; empty when none did."""
-        record = self._record(cell_id)
-        return str(record["rule"]) if record.get("status") == "stopped" and record.get("stage") == stage else ""
-
-    def _record(self, cell_id: str) -> dict[str, Any]:
-        if cell_id in self._unwritten:
-            return self._unwritten[cell_id]
+        if end in self._unwritten:
+            return self._unwritten[end]
         try:
-            return dict(json.loads(self.files.read(_failure(cell_id))))
+            record = dict(json.loads(self.files.read(_failure(end))))
+            record.pop("time")
+            return Failure(**record)
         except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError):
-            return {"status": "failed", "reason": "unknown: the record of the failure is damaged"}
+            return None
+        except (ValueError, KeyError, TypeError):
+            return Failure("", "unknown: the record of the failure is damaged")
+
+    def failures(self) -> Iterator[Failure]:
+        """All that are recorded."""
+        for name in self.files.names("failures"):
+            found = self.failure(name.removesuffix(".json"))
+            if found is not None:
+                yield found
 
     def _set_aside(self, stage: str, epoch: int) -> None:
         for kind in ("json", "state"):
@@ -199,8 +212,8 @@ def _name(stage: str, epoch: int, kind: str) -> str:
     return f"{_folder(stage)}/{epoch:05d}.{kind}"
 
 
-def _failure(cell_id: str) -> str:
-    return f"failures/{cell_id}.json"
+def _failure(end: str) -> str:
+    return f"failures/{end}.json"
 
 
 def _encode(entry: Entry) -> bytes:

@@ -17,7 +17,7 @@ from orchestration.files import StoreError
 from orchestration.job import Job
 from orchestration.packing import hollow, packed
 from orchestration.past import finished_rows, rows_so_far
-from orchestration.store import ON_COLLAPSE, Store
+from orchestration.store import ON_COLLAPSE, Failure, Store
 from sweeps.cells import Cell, Cells, expand
 from sweeps.policy import Need, stops
 from sweeps.spec import SweepSpec
@@ -109,11 +109,26 @@ class Sweep:
         rule = stops(self.spec.early_stopping, cell.config)
         if rule is None or not by:
             return False
-        return rule.verdict(rows_so_far(self.chains[cell.cell_id], self.store)) is not None
+        return rule.verdict(self.rows(cell.cell_id)) is not None
 
     def stopped_by(self, cell: Cell) -> str:
-        """The rule that stopped the cell as it is trained now: with other data or another torch none has."""
-        return self.store.stopped(cell.cell_id, self.chains[cell.cell_id][-1].stage)
+        """The rule that stopped the cell as it is trained now; empty when none did."""
+        failure = self.failure(cell.cell_id)
+        return "" if failure is None else failure.rule
+
+    def failure(self, cell_id: str) -> Failure | None:
+        """Why the cell failed or was stopped, as it is trained now: with other data or another torch it did not."""
+        return self.store.failure(self.end(cell_id))
+
+    def end(self, cell_id: str) -> str:
+        """The stage in which the cell's chain ends: what failures are recorded under."""
+        return self.chains[cell_id][-1].stage
+
+    def rows(self, cell_id: str) -> list[Mapping[str, Any]]:
+        """The rows of a cell as far as the store holds them; of one that was given up, as far as it came itself."""
+        rows, failure = rows_so_far(self.chains[cell_id], self.store), self.failure(cell_id)
+        last = None if failure is None else failure.epoch
+        return rows if last is None else [row for row in rows if row["epoch"] <= last]
 
     def with_branches(self, branches: Sequence[Cell]) -> Sweep:
         """The sweep with more cells to train; those that it has already stay as they are."""

@@ -12,7 +12,6 @@ from analysis.runs import RUNNING
 from core.config import CellConfig, as_dict, flatten
 from core.flops import paper_relative
 from orchestration.files import write_atomically
-from orchestration.past import rows_so_far
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell, applies, swept_fields
 
@@ -37,9 +36,9 @@ def tables(sweep: Sweep) -> tuple[pd.DataFrame, pd.DataFrame]:
             rows, diverged = found
             runs.append({**describe(sweep, cell, extra), **_outcome(sweep, cell, rows, diverged)})
             history += [_history_row(cell, row) for row in rows]
-        elif (reason := sweep.store.failure(cell.cell_id)) is not None:
-            rows = rows_so_far(sweep.chains[cell.cell_id], sweep.store)
-            told = {"status": "stopped" if sweep.stopped_by(cell) else "failed", "reason": reason}
+        elif (failure := sweep.failure(cell.cell_id)) is not None:
+            rows = sweep.rows(cell.cell_id)
+            told = {"status": "stopped" if failure.rule else "failed", "reason": failure.reason}
             runs.append({**describe(sweep, cell, extra), **told, **(costs(cell.config, rows) if rows else {})})
             history += [_history_row(cell, row) for row in rows]
     frame = pd.DataFrame(runs, columns=_columns(runs))
@@ -63,7 +62,7 @@ def course(sweep: Sweep, cell: Cell) -> Course:
     found = sweep.history(cell)
     if found is not None:
         return Course(found[0], over=True, diverged=found[1])
-    return Course(rows_so_far(sweep.chains[cell.cell_id], sweep.store), over=False, diverged=False)
+    return Course(sweep.rows(cell.cell_id), over=False, diverged=False)
 
 
 def tables_so_far(
@@ -162,7 +161,7 @@ def totals(sweep: Sweep) -> dict[str, float]:
     executed = dict(alone)
     seen: set[tuple[str, int]] = set()
     cells = sweep.cells.cells
-    over = {one.cell_id for one in cells if sweep.finished(one) or sweep.store.failure(one.cell_id) is not None}
+    over = {one.cell_id for one in cells if sweep.finished(one) or sweep.failure(one.cell_id) is not None}
     for cell in sorted(cells, key=lambda one: one.cell_id not in over):
         rows = course(sweep, cell).rows
         stages = {epoch: s.stage for s in sweep.chains[cell.cell_id] for epoch in range(s.first, s.last + 1)}

@@ -13,6 +13,7 @@ from core.data.bundle import Bundle
 from orchestration.job import Job
 from orchestration.observer import Report
 from orchestration.packing import unpacked
+from orchestration.past import failure
 from orchestration.store import Store
 from orchestration.watchdog import Watchdog
 
@@ -80,7 +81,7 @@ class CellTrainable(tune.Trainable):
             torch.cuda.empty_cache()
             share = 1.0 if config["whole"] else min(1.0, work.gpus[cell_id])
             torch.cuda.set_per_process_memory_fraction(share)
-        self._report = Report(cell_id)
+        self._report, self._chain = Report(cell_id), job.chain
         self._store = Store(work.store)
         self._branches = {segment.last for segment in job.chain[:-1]}
         self._reports: Generator[Report, None, None] = self._train(job)
@@ -98,7 +99,9 @@ class CellTrainable(tune.Trainable):
 
     def _hung(self, traceback: str) -> None:
         limit = f"{self._work.epoch_timeout:g} s (epoch_timeout)"
-        self._store.fail(self._report.cell_id, f"no epoch ended within {limit}", traceback)
+        reason, epoch = f"no epoch ended within {limit}", self._report.epoch or None
+        now = failure(self._chain, self._report.cell_id, reason, detail=traceback, epoch=epoch)
+        self._store.fail(self._chain[-1].stage, now)
 
     def _bundle(self, job: Job) -> Bundle:
         key = (self._work.sources[job.cell_id], job.device)

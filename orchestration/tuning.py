@@ -17,13 +17,14 @@ from orchestration.searcher import ForestSearcher, Stops, Workers
 from orchestration.sweep import Sweep, source_key
 from orchestration.trainable import CellTrainable, Work
 from sweeps.cells import Cell
+from sweeps.policy import Need
 
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 """What Tune would copy from our environment into the trials', by way of Ray's logs. Nodes have their own."""
 
 
-def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> None:
-    """Run the cells on at most ``slots`` actors at once. Ctrl-C and the budget return early."""
+def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, room: Need | None, scratch: str) -> None:
+    """Run the cells on at most ``slots`` actors at once, in ``room``. Ctrl-C and the budget return early."""
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it counts a cell that was tried again as lost
     sweep = dispatch.sweep
     keeping.remember(sweep)
@@ -32,7 +33,7 @@ def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, scratch: str) -> 
     tuner = Tuner(
         tune.with_resources(trainable, _needs(dispatch)),
         tune_config=TuneConfig(
-            search_alg=ForestSearcher(dispatch), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots
+            search_alg=ForestSearcher(dispatch, room), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots
         ),
         run_config=RunConfig(
             name=sweep.spec.name,

@@ -105,7 +105,7 @@ def status(folder: Path, console: Console) -> None:
     """Print how far the sweep in a folder is."""
     sweep = branched(sweep_of(folder))
     left = sweep.to_do()
-    failed = {cell.cell_id: reason for cell in left if (reason := sweep.store.failure(cell.cell_id)) is not None}
+    failed = {cell.cell_id: failure.reason for cell in left if (failure := sweep.failure(cell.cell_id)) is not None}
     total, stopped = len(sweep.cells.cells), sum(map(sweep.stopped, sweep.cells.cells))
     given_up = f", {stopped} stopped" if stopped else ""
     waiting = f", {len(left) - len(failed)} to do" if len(left) > len(failed) else ""
@@ -125,7 +125,7 @@ def sweep_of(folder: Path, store: str | None = None) -> Sweep:
         raise UsageError(f"{folder} holds no sweep.yaml; give the output folder of a sweep, such as outputs/quickstart")
     told = _told_of(folder / PLAN)
     place, sharing = store or told.get("store"), bool(told.get("sharing", True))
-    return prepare(load(path, (f"name={folder.name}",)), folder.parent, store=place, sharing=sharing)
+    return prepare(load(path, (f"name={json.dumps(folder.name)}",)), folder.parent, store=place, sharing=sharing)
 
 
 def where(sweep: Sweep) -> dict[str, Any]:

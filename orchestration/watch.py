@@ -6,6 +6,7 @@ An event is ``open`` until the run and its references have reached its horizon; 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,12 +14,14 @@ from collections.abc import Mapping
 from analysis.collapse import collapse_events
 from analysis.dips import Detection
 from analysis.events import OPEN, Event, to_json
-from analysis.runs import validate_history, validate_runs
+from analysis.runs import TableError, validate_history, validate_runs
+from orchestration.files import StoreError
 from orchestration.observer import Observer, Report
 from orchestration.sweep import Sweep
 from orchestration.tables import Course, course, further_fields, tables_so_far
 from sweeps.cells import joint
 
+log = logging.getLogger(__name__)
 SHARE = 0.02
 """After a look that took a second, the next one is due 1 / SHARE seconds later."""
 
@@ -73,7 +76,10 @@ class Watch:
         self._changed.add(cell_id)
         started = time.monotonic()
         if started >= self._due:
-            self.look()
+            try:
+                self.look()
+            except (StoreError, TableError) as error:  # the sweep goes on without: what was not seen is looked at later
+                log.warning("collapse events are not looked for at present: %s", error)
             ended = time.monotonic()
             self._due = ended + (ended - started) / SHARE
 

@@ -135,7 +135,7 @@ class Plan:
             ("theoretical compute", _flop(remaining.sparse)),
             (EXECUTED, executed(shared.flop, alone.flop)),
             ("seconds on one worker", self._seconds(shared, alone)),
-            ("checkpoints that stay", _bytes(shared.bytes)),
+            ("checkpoints that stay", f"{_bytes(shared.bytes)}, up to twice that before swast store gc"),
             ("mask updates after the first switch", updates),
         )
 

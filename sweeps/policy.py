@@ -42,7 +42,8 @@ class Rule:
 class Resources:
     """What one cell needs of a machine (``gpus`` may be a fraction), and how many cells may run at once.
 
-    The first of ``rules`` that fits a cell overrides the needs of all.
+    ``max_concurrent`` above what a cluster holds now lets cells wait for nodes that its autoscaler may add. The first
+    of ``rules`` that fits a cell overrides the needs of all.
     """
 
     cpus: Positive = 1.0
@@ -73,8 +74,8 @@ class EarlyStopping:
     after: Natural = 0
     patience: Count = 5
 
-    def verdict(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
-        """Why a cell with this history is stopped; ``None`` when it goes on."""
+    def verdict(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, str] | None:
+        """In which epoch a cell with this history is stopped, and why; ``None`` when it goes on."""
         since = None
         for row in rows:
             if row["epoch"] <= self.after or row["accuracy_val"] is None:
@@ -83,7 +84,7 @@ class EarlyStopping:
             since = (since or row["epoch"]) if low else None
             if since is not None and row["epoch"] - since + 1 >= self.patience:
                 said = f"validation accuracy below {self.below:g} from epoch {since} to {row['epoch']}"
-                return f"{said} (early_stopping)"
+                return row["epoch"], f"{said} (early_stopping)"
         return None
 
 

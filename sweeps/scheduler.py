@@ -6,7 +6,7 @@ The same object hands out the work of a real sweep, of a sweep in one process, a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from sweeps.stages import Chain, Segment
@@ -73,17 +73,25 @@ class Scheduler:
         """Cells that are handed out."""
         return frozenset(self._running)
 
-    def next(self) -> str | None:
-        """The cell to run now; ``None`` when every one left waits for a trunk that is being trained."""
-        node = self._pop()
-        if node is None:
+    def next(self, fits: Callable[[str], bool] = lambda _: True) -> str | None:
+        """The cell to run now; ``None`` when every one left waits for a trunk that is being trained, or does not fit.
+
+        ``fits``: whether there is room for a cell at present.
+        """
+        passed_over: list[_Node] = []
+        chosen = None
+        while chosen is None and (node := self._pop()) is not None:
+            path = _longest(node)
+            if fits(path[-1].cells[0]):
+                chosen = path
+            else:
+                passed_over.append(node)
+        for node in passed_over:
+            self._offer(node)
+        if chosen is None:
             return None
-        path = [node]
-        while path[-1].children and not path[-1].cells:
-            live = [child for child in path[-1].children if child.height >= 0]
-            path.append(max(live, key=lambda child: (child.height, -child.order)))
-        cell = path[-1].cells[0]
-        for node in path:
+        cell = chosen[-1].cells[0]
+        for node in chosen:
             node.owner = cell
         self._running.add(cell)
         return cell
@@ -154,6 +162,15 @@ class Scheduler:
             if node.available:
                 self._offer(node)
         return None
+
+
+def _longest(node: _Node) -> list[_Node]:
+    """The path from a node down its longest branches to the first cell that ends on it."""
+    path = [node]
+    while path[-1].children and not path[-1].cells:
+        live = [child for child in path[-1].children if child.height >= 0]
+        path.append(max(live, key=lambda child: (child.height, -child.order)))
+    return path
 
 
 def _path(

@@ -39,7 +39,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Load:
-    """Work to be done. ``bytes``: the checkpoints that stay when it is done."""
+    """Work to be done. ``bytes``: the checkpoints at the ends of segments, which stay when it is done."""
 
     epochs: int = 0
     samples: int = 0

@@ -24,6 +24,7 @@ def test_a_lost_worker_is_told_with_what_ray_knows() -> None:
     assert why(str(ActorDiedError(began))) == "the worker could not begin: ModuleNotFoundError: No module named 's3fs'"
     assert why(str(ActorDiedError())) == why("") == "the worker process died"
     short = "Task was killed due to the node running low on memory.\nMemory on the node was 0.95"
+    short += "\nTop 10 memory users:\nPID\tMEM(GB)\tCOMMAND\n5123\t0.02\tray::CellTrainable.step"
     assert why(str(OutOfMemoryError(short))) == "Ray ended the worker: its node ran low on memory"
 
 

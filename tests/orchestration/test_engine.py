@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from core.state import dump
+from core.trainer import Trainer
 from orchestration import keeping
 from orchestration.budget import parse as parse_budget
 from orchestration.dispatch import DEATHS, Budget, Dispatch
@@ -20,6 +22,7 @@ from orchestration.store import Store
 from orchestration.sweep import Sweep, prepare
 from orchestration.tables import tables, totals
 from orchestration.views import planned
+from sweeps.policy import Need
 from sweeps.spec import parse
 from tests.orchestration.grids import TINY, Recorder, dispatch, run, timeless, tiny
 from tests.orchestration.test_cli import call
@@ -184,7 +187,9 @@ def test_a_lost_worker_is_replaced_three_times_and_then_the_cell_has_failed(tmp_
         hands.died(cell)
     assert [call for call, _ in told.calls] == ["retried"] * DEATHS + ["failed"]
     assert hands.over
-    assert sweep.store.failure(cell) == f"the worker process died, {DEATHS + 1} times"
+    failure = sweep.failure(cell)
+    assert failure is not None
+    assert failure.reason == f"the worker process died, {DEATHS + 1} times"
 
 
 def test_out_of_memory_is_tried_again_once_on_a_whole_device(tmp_path: Path) -> None:
@@ -318,3 +323,68 @@ def test_per_cell_resources_come_from_the_first_rule_that_fits(tmp_path: Path) -
     needs = {cell.config.prune_rate: sweep.need(cell.config) for cell in sweep.cells.cells}
     assert (needs[0.8].cpus, needs[0.8].gpus, needs[0.8].threads, needs[0.8].device) == (2.0, 0.0, 2, "cpu")
     assert (needs[0.0].cpus, needs[0.0].gpus, needs[0.0].device) == (1.0, 0.5, "cuda")
+
+
+@pytest.mark.parametrize("how", ["diverged", "stopped"])
+def test_gc_keeps_what_ended_before_its_plan(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In epoch 5 of a segment to 6, or stopped in epoch 3: what the plan names is not there, this is all there is."""
+    text = TINY
+    if how == "diverged":
+        monkeypatch.setattr("core.trainer._not_finite", lambda ended: "loss is nan" if ended.epoch == 5 else "")
+    else:
+        text += HARD
+    given = [text, "axes.seed=[0]", "data.spread=9.0"]
+    before = results(run(tiny(tmp_path, *given)))
+    assert how in set(before[0]["status"]) | set(before[0]["reason"])
+    sweep = tiny(tmp_path, *given)
+    for state in keeping.garbage(sweep.store):
+        sweep.store.drop(state.stage, state.epoch)
+    assert sweep.to_do() == ()
+    for ours, theirs in zip(results(sweep), before, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_cell_stopped_in_a_trunk_costs_what_it_trained_and_not_what_others_did_after_it(tmp_path: Path) -> None:
+    rule = "early_stopping: {below: 1.0, patience: 1, after: 1}\n"
+    given = [TINY + rule, "axes.seed=[0]", "data.spread=9.0", "select_every=4", "warmup_epochs=3"]
+    spec = parse(given[0], overrides=given[1:])
+    together, apart = run(prepare(spec, tmp_path / "a")), run(prepare(spec, tmp_path / "b", sharing=False))
+    runs, history = results(together)
+    stopped = runs.loc[runs["status"] == "stopped", "cell_id"]
+    assert len(stopped) == 2
+    assert set(history.loc[history["cell_id"].isin(stopped), "epoch"]) == {1, 2}
+    for ours, theirs in zip((runs, history), results(apart), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_cells_of_one_trunk_have_one_state_byte_by_byte(tmp_path: Path) -> None:
+    spec = parse(TINY, overrides=["axes.seed=[0]", "axes.selector=[el2n]", "baselines=false"])
+    sweep = prepare(spec, tmp_path)
+    first = [cell for cell in sweep.cells.cells if cell.config.prune_rate > 0]
+    stage = {sweep.chains[cell.cell_id][0].stage for cell in first}
+    assert (len(first), len(stage)) == (2, 1)
+    states = set()
+    for cell in first:
+        trainer = Trainer(cell.config, sweep.bundle(cell.config))
+        list(trainer.events(until=1))
+        states.add(dump(trainer.state()))
+    assert len(states) == 1
+
+
+def test_a_sweep_whose_name_is_a_number_in_yaml_is_found_again(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY, "name='20251127'", "axes.seed=[0]", "axes.selector=[el2n]"))
+    (sweep.folder / "sweep.yaml").write_text(sweep.spec.text)
+    assert "20251127: 4 of 4 cells done" in call("status", tmp_path / "20251127")
+
+
+def test_what_does_not_fit_now_does_not_hold_the_place_of_what_does(tmp_path: Path) -> None:
+    """One GPU and cells that need it beside cells that do not: the second asked for is one of those."""
+    rules = "resources: {rules: [{where: {seed: 0}, gpus: 1}]}\n"
+    hands = dispatch(tiny(tmp_path, TINY + rules, "axes.coreset_ratio=[1]", "axes.prune_rate=[0]"))
+    room = Need(4.0, 1.0)
+    ready = [hands.next(room) for _ in range(3)]
+    assert {hands.need(cell).gpus for cell in ready if cell is not None} == {0.0, 1.0}
+    assert ready[2] is None
+    two = dispatch(tiny(tmp_path, TINY + rules, "axes.selector=[el2n]", "axes.prune_rate=[0, 0.5, 0.8]"))
+    taken = [cell for _ in range(6) if (cell := two.next(Need(3.0, 1.0))) is not None]
+    assert sorted(two.need(cell).gpus for cell in taken) == [0.0, 0.0, 1.0]

@@ -27,7 +27,7 @@ from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
 from orchestration.launch import load_ray
 from orchestration.observer import Observers
-from orchestration.store import ON_COLLAPSE
+from orchestration.store import ON_COLLAPSE, Failure
 from orchestration.sweep import Sweep
 from orchestration.tables import tables, totals, write_tables
 from orchestration.tracking import Tracker
@@ -143,7 +143,9 @@ def test_a_trial_whose_cell_is_given_up_ends_alone(tmp_path: Path) -> None:
     assert not stopper.stop_all()
     searcher.on_trial_complete("a", {"cell_id": cell_id, "ended": ""})
     stopped = next(cell for cell in sweep.cells.cells if cell.cell_id == cell_id)
-    assert (sweep.stopped_by(stopped), sweep.store.failure(cell_id)) == (ON_COLLAPSE, stops[cell_id])
+    failure = sweep.failure(cell_id)
+    assert failure is not None
+    assert (sweep.stopped_by(stopped), failure.reason) == (ON_COLLAPSE, stops[cell_id])
     assert told.calls == [("failed", cell_id)]
     handed = {searcher.suggest(name)["cell_id"] for name in "bcd" if searcher.suggest(name) is not None}  # type: ignore[index]
     assert cell_id not in handed
@@ -230,7 +232,7 @@ def test_no_branch_before_the_grid_is_done_and_none_of_what_is_preserved_already
 ) -> None:
     early = without_joint(finished, tmp_path / "a", BRANCH)
     assert branched(early) is early
-    early.store.fail(joint_id(early), "RuntimeError: no", "")
+    early.store.fail(early.end(joint_id(early)), Failure(joint_id(early), "RuntimeError: no"))
     assert branched(early) is early
     assert branched(collapsing(tmp_path, Path(finished.store.files.locator))).cells == finished.cells
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from orchestration import commands, tracking
+from orchestration import commands, launch, tracking
 from orchestration.commands import Target, _taken_back
 from orchestration.errors import UsageError
 from orchestration.launch import ClusterError, check_address
@@ -18,6 +18,7 @@ from orchestration.progress import Progress
 from orchestration.reachable import refusal
 from orchestration.sweep import Sweep
 from orchestration.tracking import Tracker, check_server
+from sweeps.policy import Need
 from tests.orchestration.grids import TINY, run, tiny
 from tests.orchestration.test_cli import starts_nothing
 
@@ -147,3 +148,29 @@ def test_what_mlflow_wraps_is_told_as_the_network_said_it(dead: int, monkeypatch
         MlflowClient(f"http://127.0.0.1:{dead}").search_experiments()
     assert tracking._reason(caught.value) == "Connection refused"
     assert tracking._reason(ValueError("a\nb")) == "a b"
+
+
+def test_what_no_single_node_holds_is_refused() -> None:
+    """One node has the CPUs and another one the GPU: Ray would wait for ever."""
+    nodes = [{"CPU": 32.0}, {"CPU": 8.0, "GPU": 1.0}]
+    launch._check_resources({Need(8.0, 1.0), Need(32.0, 0.0)}, nodes)
+    with pytest.raises(ClusterError, match="a cell needs 16 CPU and 1 GPU on one node and no node has both"):
+        launch._check_resources({Need(16.0, 1.0)}, nodes)
+    with pytest.raises(ClusterError, match=r"a cell needs 64 CPU and no node has more than 32; lower resources\.cpus"):
+        launch._check_resources({Need(64.0, 0.0)}, nodes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "may_grow", "slots"),
+    [
+        (None, False, (8, Need(8.0, 1.0))),
+        (2, True, (2, Need(8.0, 1.0))),
+        (20, False, (8, Need(8.0, 1.0))),
+        (20, True, (20, None)),
+    ],
+)
+def test_only_a_cluster_grows_to_what_a_grid_asks_for(
+    asked: int | None, may_grow: bool, slots: tuple[int, Need | None]
+) -> None:
+    nodes = [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}]
+    assert launch.slots_of({Need(1.0, 0.0), Need(1.0, 1.0)}, nodes, asked, may_grow=may_grow) == slots

@@ -10,7 +10,7 @@ from orchestration.errors import UsageError
 from orchestration.files import StoreError, open_files
 from orchestration.redaction import without_secrets
 from orchestration.speech import say
-from orchestration.store import Store
+from orchestration.store import Failure, Store
 from orchestration.submit import Submission, options, submit
 
 
@@ -37,7 +37,7 @@ def test_nothing_printed_holds_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_recorded_failure_does_not_either(tmp_path: Path) -> None:
-    Store(tmp_path).fail("a", "no http://me:pass@host", "Traceback: http://me:pass@host")
+    Store(tmp_path).fail("a", Failure("a", "no http://me:pass@host", "Traceback: http://me:pass@host"))
     record = json.loads((tmp_path / "failures" / "a.json").read_text())
     assert (record["reason"], record["detail"]) == ("no http://host", "Traceback: http://host")
 

@@ -15,6 +15,7 @@ from orchestration.inline import run_inline
 from orchestration.observer import Observers
 from orchestration.rounds import Rounds
 from orchestration.search import JOURNAL, Search, search_of
+from orchestration.store import Failure
 from orchestration.sweep import Sweep, held
 from orchestration.tables import write_tables
 from orchestration.views import planned
@@ -178,7 +179,7 @@ def test_a_failed_control_fails_its_trial_and_the_search_goes_on(tmp_path: Path)
     search = opened(tmp_path)
     candidate, _ = (search.ask(1), search._running()[0])[1]
     control = next(iter(candidate.needs - {candidate.cell_id}))
-    search.sweep.store.fail(control, "broken", "")
+    search.sweep.store.fail(search.sweep.end(control), Failure(control, "broken"))
     train(search.sweep, tuple(c for c in search.ask(1) if c.cell_id != control))
     assert search.settle() == ((candidate, None),)
     assert search.study.get_trials()[0].state == TrialState.FAIL

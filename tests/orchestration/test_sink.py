@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestration.sink import Sink, TrackingError, _milliseconds
+from orchestration.store import Failure
 from orchestration.sweep import Sweep
 from orchestration.tracking import Tracker
 from tests.orchestration.grids import run, tiny
@@ -35,7 +36,7 @@ def children(uri: str) -> list[dict[str, str]]:
 
 def test_a_cell_that_succeeds_after_a_failure_has_no_reason_any_more(sweep: Sweep, tmp_path: Path) -> None:
     uri, cell = f"sqlite:///{tmp_path}/m.db", sweep.cells.cells[0]
-    sweep.store.fail(cell.cell_id, "RuntimeError: no", "")
+    sweep.store.fail(sweep.end(cell.cell_id), Failure(cell.cell_id, "RuntimeError: no"))
     Sink(sweep, uri).write(cell, "FAILED")
     assert [(run["status"], run["reason"]) for run in children(uri)] == [("FAILED", "RuntimeError: no")]
     Sink(sweep, uri).write(cell, "FINISHED")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.files import StoreError, temporary_name, write_atomically
-from orchestration.store import KEEP, Store
+from orchestration.store import KEEP, Failure, Store
 
 STAGE = "ab" * 32
 
@@ -100,8 +100,10 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path) -> None:
 def test_failures_are_kept_until_forgotten(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.failure("abc") is None
-    store.fail("abc", "ValueError: no", "traceback")
-    assert store.failure("abc") == "ValueError: no"
+    failed = Failure("abc", "ValueError: no", "traceback", epoch=3, stage=STAGE)
+    store.fail("abc", failed)
+    assert store.failure("abc") == failed
+    assert list(store.failures()) == [failed]
     store.forget_failure("abc")
     store.forget_failure("abc")
     assert store.failure("abc") is None
@@ -110,9 +112,9 @@ def test_failures_are_kept_until_forgotten(tmp_path: Path) -> None:
 def test_a_failure_that_the_store_cannot_take_is_known_until_the_end(tmp_path: Path) -> None:
     (tmp_path / "failures").write_text("in the way")
     store = Store(tmp_path)
-    store.fail("abc", "ValueError: no", "traceback")
-    assert (store.failure("abc"), store.detail("abc")) == ("ValueError: no", "traceback")
-    assert store.stopped("abc", STAGE) == ""
+    failed = Failure("abc", "ValueError: no", "traceback")
+    store.fail("abc", failed)
+    assert store.failure("abc") == failed
     assert Store(tmp_path).failure("abc") is None
     store.forget_failure("abc")
     assert store.failure("abc") is None
@@ -134,3 +136,22 @@ def test_only_what_no_segment_ends_in_is_dropped(tmp_path: Path) -> None:
     assert (list(again.rows), again.kept) == (rows(2), True)
     assert store.retain(STAGE, [1, 2, 3, 4, 5]) == [4, 5]
     assert store.epochs(STAGE) == [1, 2, 4]
+
+
+def test_what_a_segment_of_another_sweep_ends_in_stays_so_when_its_bytes_are_others(tmp_path: Path) -> None:
+    """On a GPU no two runs have equal bits: who passes by later rewrites the entry, and may not drop it."""
+    store = Store(tmp_path)
+    store.put(STAGE, rows(2), b"one", kept=True)
+    again = store.put(STAGE, rows(2), b"another")
+    assert again.kept
+    store.retain(STAGE, [2, 3, 4])
+    assert store.epochs(STAGE) == [2]
+
+
+def test_a_failure_is_that_of_a_stage(tmp_path: Path) -> None:
+    """One cell of two sweeps over one store, on other devices or with other data: neither speaks for the other."""
+    store = Store(tmp_path)
+    store.fail("on a cpu", Failure("abc", "ValueError: no"))
+    store.forget_failure("on a gpu")
+    assert store.failure("on a gpu") is None
+    assert store.failure("on a cpu") is not None

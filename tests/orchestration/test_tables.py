@@ -7,6 +7,7 @@ import pytest
 
 from analysis.runs import load_history, load_runs
 from orchestration.observer import Report
+from orchestration.store import Failure
 from orchestration.tables import _outcome, tables, totals, write_tables
 from tests.orchestration.grids import BROKEN, TINY, Recorder, run, tiny
 
@@ -96,7 +97,7 @@ def test_a_warm_up_that_follows_from_the_coreset_ratio_is_no_column(tmp_path: Pa
 def test_the_tables_are_whole_when_every_cell_failed(tmp_path: Path) -> None:
     sweep = tiny(tmp_path)
     for cell in sweep.cells.cells:
-        sweep.store.fail(cell.cell_id, "RuntimeError: no", "")
+        sweep.store.fail(sweep.end(cell.cell_id), Failure(cell.cell_id, "RuntimeError: no"))
     sweep.folder.mkdir(exist_ok=True)
     write_tables(sweep)
     assert set(load_runs(sweep.folder)["status"]) == {"failed"}

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from analysis.events import Event, to_json
 from orchestration import watch
+from orchestration.files import StoreError
 from orchestration.observer import Observers, Report
 from orchestration.sweep import Sweep
 from orchestration.tracking import Tracker
@@ -139,3 +140,19 @@ def test_mlflow_has_the_tag_and_the_metrics_before_the_sweep_is_over(
     assert points[-1].value == pytest.approx(event.drop)
     assert tracker.close({}) == 0
     assert len({(point.step, point.value) for point in points}) == len(points)
+
+
+def test_a_store_that_cannot_be_read_just_now_ends_no_sweep(
+    finished: Sweep, always: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Recorder()
+    seen = Watch(finished, told)
+    honest = watch.course
+    monkeypatch.setattr(watch, "course", lambda *_: (_ for _ in ()).throw(StoreError("the network is away")))
+    seen.finished(joint_id(finished))
+    assert "not looked for at present: the network is away" in caplog.text
+    assert told.events == {}
+    monkeypatch.setattr(watch, "course", honest)
+    for cell in finished.cells.cells:
+        seen.finished(cell.cell_id)
+    assert told.events[joint_id(finished)][0].irreversible

@@ -156,3 +156,12 @@ def test_a_simulation_is_within_the_bounds_of_list_scheduling(paths: list[str], 
     assert max(found.critical_path, total / workers) <= found.makespan + 1e-9
     assert found.makespan <= total / workers + found.critical_path + 1e-9
     assert found.utilisation == pytest.approx(total / (workers * found.makespan))
+
+
+def test_what_does_not_fit_is_passed_over_and_comes_later() -> None:
+    chains = chains_of("ab", "b", "c")
+    scheduler = Scheduler(chains, weights(chains))
+    assert scheduler.next(lambda cell: cell != "ab") == "b"
+    assert scheduler.next(lambda _: False) is None
+    assert [scheduler.next(), scheduler.next(), scheduler.next()] == ["ab", "c", None]
+    assert scheduler.left == 3
