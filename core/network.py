@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
@@ -85,6 +85,22 @@ class Network:
         """Like ``forward`` in training mode, but leaving the batch-norm statistics as they are."""
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         return self.forward(inputs, {**buffers, **weights})
+
+    def measure_statistics(
+        self, images: Tensor, batches: Iterable[Tensor], weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Batch-norm statistics of the network as it stands: plain means over the batches, given by their indices."""
+        norms = [part for part in self.module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
+        falling = [norm.momentum for norm in norms]
+        with self._evaluating():
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None
+                norm.train()
+            for index_B in batches:
+                self.forward(self.inputs(images[index_B]), weights)
+        for norm, momentum in zip(norms, falling, strict=True):
+            norm.momentum = momentum
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()

@@ -158,8 +158,7 @@ class Trainer:
         before, self.index_M = self.index_M, coreset.index_M
         self.weight_N, self.selector_state, self.copy = self._spread(coreset), coreset.state, coreset.copy
         if coreset.copy is not None:
-            fuse(self.network.module, coreset.copy)
-            self.masking.clear()
+            self._fuse(coreset.copy, epoch)
         shared = int(torch.isin(self.index_M, before).sum())
         flipped = self.bundle.flipped_N
         return CoresetSelected(
@@ -171,6 +170,16 @@ class Trainer:
             seconds=time.perf_counter() - started,
             due=schedule.due_at(self.cell, epoch),
         )
+
+    def _fuse(self, copy: Copy, epoch: int) -> None:
+        """The statistics that come along are those of a smaller network, without the mask: they are measured anew."""
+        fuse(self.network.module, copy)
+        self.masking.clear()
+        train, draws = self.bundle.train, rng.generator(self.cell.seed, "select", epoch, 1)
+        order_N = torch.randperm(len(train), generator=draws).to(self.device)
+        batches = batches_of(order_N, self.cell.batch_size)
+        self.network.measure_statistics(train.images, batches, self.masking.evaluated())
+        self.costs.score(len(train), self.masking.density_by_layer)
 
     def _sizes(self, chosen: int) -> Sizes:
         train, val = self.bundle.train, self.bundle.val

@@ -375,4 +375,5 @@ def _scored(cell: CellConfig, t: int, epoch: Epoch, facts: Facts) -> int:
     recorded = t >= preservation_starts(cell) and switches_at(cell, t) and not taught
     needs = cell.selector.needs
     seen = facts.train_size + facts.val_size * ("validation" in needs)
-    return seen * (chosen and bool(needs & {"logits", "features"})) + epoch.samples * recorded
+    fused = facts.train_size * taught  # whose batch-norm statistics are measured anew
+    return seen * (chosen and bool(needs & {"logits", "features"})) + epoch.samples * recorded + fused

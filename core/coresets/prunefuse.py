@@ -32,8 +32,9 @@ class PruneFuse(Selector):
     place of its own: the source's distillation.
     Our readings: the copy is cut anew from the network as it stands at every selection, where the source prunes an
     untrained network once; it is trained as the network is at that time, without augmentation; the criterion is
-    uncertainty, as in the source's predecessor; momentum stays; a network that is small already is cut as far as it
-    can be.
+    uncertainty, as in the source's predecessor; momentum stays; batch-norm statistics are measured anew, as those of
+    the copy are of another network, and under a mask not even nearly right; a network that is small already is cut as
+    far as it can be.
     """
 
     name: Literal["prunefuse"] = "prunefuse"
@@ -47,9 +48,10 @@ class PruneFuse(Selector):
     """Whether the copy's weights and predictions come back to the network, or only the choice."""
     balanced: Balanced = False
 
+    semantics_version: ClassVar[int] = 2
     summary: ClassVar[str] = "most uncertain to a smaller copy trained beside, whose weights go back into the network"
     source: ClassVar[str] = "arXiv 2603.26138"
-    cost: ClassVar[str] = "epochs of training and a pass over the training set with the smaller copy"
+    cost: ClassVar[str] = "epochs of training and a pass over the training set with the smaller copy; a pass when fused"
     needs: ClassVar[frozenset[Need]] = frozenset({"network"})
 
     @property

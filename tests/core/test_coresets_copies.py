@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from core.copies import Copies, fuse
@@ -16,6 +16,7 @@ from core.coresets import SELECTORS
 from core.coresets.samples import Copy, Samples
 from core.events import CoresetSelected, EpochEnded, StateRecorded
 from core.macs import measure
+from core.network import Network
 from core.pruning.couplings import Structure
 from core.pruning.pruner import Surgery
 from core.rng import generator
@@ -138,6 +139,40 @@ def test_a_run_takes_over_what_the_copy_learnt(pruner: str) -> None:
     assert run.preserved is not None
     learnt_MC = run.copy.logits_NC[run.index_M].log_softmax(1)
     assert torch.equal(run.preserved.log_probs_MC, learnt_MC)
+
+
+@pytest.mark.parametrize("pruner", ["rigl", "probmask"])
+def test_batch_norm_knows_the_network_that_it_is_in(pruner: str) -> None:
+    """After fusing, the first layer's statistics are those of its outputs on all samples, under the mask."""
+    run = trainer(replace(CELL, pruner=pruner))
+    assert any(isinstance(event, CoresetSelected) for event in run.events())
+    norm = next(part for part in run.network.module.modules() if isinstance(part, nn.BatchNorm2d))
+    seen: list[Tensor] = []
+    handle = norm.register_forward_pre_hook(lambda _, given_: seen.append(given_[0]))
+    run.network.logits(run.bundle.train.images, run.masking.evaluated())
+    handle.remove()
+    torch.testing.assert_close(norm.running_mean, torch.cat(seen).mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1
+    assert run.network.module.training
+
+
+def test_a_fused_network_classifies_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the copy's own statistics the masked network would be lost for an epoch: a dip that no removal has made."""
+    cell = replace(CELL, model={"name": "small_cnn", "width": 8}, prune_rate=0.8)
+
+    def fall() -> float:
+        run = trainer(cell)
+        before = [e for e in run.events(until=3) if isinstance(e, EpochEnded)][-1].test
+        next(run.events())
+        after = run._evaluate(run.bundle.test)
+        assert before is not None
+        assert after is not None
+        return before.accuracy - after.accuracy
+
+    with_own = fall()
+    monkeypatch.setattr(Network, "measure_statistics", lambda *_: None)
+    assert with_own < fall()
+    assert with_own < 0.1
 
 
 def test_the_copy_is_charged_like_any_selection() -> None:
