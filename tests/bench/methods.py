@@ -524,10 +524,10 @@ def copied(trainer: Trainer) -> None:
     first(-np.diff(np.sort(torch.cat(logits).softmax(1).numpy(), axis=1)[:, -2:], axis=1)[:, 0], M)
 
 
-def prunefuse(repeats: int, epochs: float, whole: float) -> str:
+def prunefuse(repeats: int, forward: float, epochs: float, whole: float) -> str:
     """The row of the selector that trains a copy beside the network, from images: the small CNN, and ResNet-18's FLOP.
 
-    ``epochs``, ``whole``: FLOP and seconds of the epochs that follow.
+    ``forward``: FLOP of the pass once it is fused. ``epochs``, ``whole``: FLOP and seconds of the epochs that follow.
     """
     trainer = pictures(selector="prunefuse", coreset_ratio=M / N, prune_rate=0.0)
     mine = quietly(lambda: trainer._select(EPOCHS), repeats)
@@ -538,7 +538,7 @@ def prunefuse(repeats: int, epochs: float, whole: float) -> str:
     seconds = [run.seconds for run in mine]
     cells = ["prunefuse, small CNN", spread(seconds, 2), "", "", "a loop by hand, half the weights"]
     cells += [spread([run.seconds for run in theirs], 2), "", "trained apart", f"{100 * flop / epochs:.2g}"]
-    cells += [f"{100 * flop / epochs:.1f}", f"{100 * statistics.median(seconds) / whole:.1f}"]
+    cells += [f"{100 * (flop + forward) / epochs:.1f}", f"{100 * statistics.median(seconds) / whole:.1f}"]
     return row(*cells, f"{100 * max(run.others for run in [*mine, *theirs]):.0f}")
 
 
@@ -554,7 +554,7 @@ def table(options: argparse.Namespace) -> Iterator[str]:
     yield from header(*columns, "rule, % of FLOP", "with its pass, %", "with its pass, % of s", "others' CPU, %")
     for name in options.only:
         if name == "prunefuse":
-            yield prunefuse(3, epochs, whole)
+            yield prunefuse(3, forward, epochs, whole)
             continue
         case, (mine, theirs) = CASES[name], (measured(name, side, options) for side in ("ours", "other"))
         looks = bool(SELECTORS[case.selector].needs & {"logits", "features"})
