@@ -1,4 +1,4 @@
-"""Projection onto a budget of probabilities."""
+"""The nearest point of a set: probabilities within a budget, a matrix of a rank."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ def project(values: Sequence[Tensor], budget: float, *, spend_all: bool = False)
         over = excess(middle) > 0
         low, high = torch.where(over, middle, low), torch.where(over, high, middle)
     return [(value - high).clamp(0, 1) for value in values]
+
+
+def truncated(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The factors (outputs x rank, rank x inputs) of the nearest matrix of this rank, by singular values."""
+    import torch
+
+    u, s, vh = torch.linalg.svd(weight.detach().double(), full_matrices=False)
+    root = s[:rank].sqrt()
+    up_OR, down_RI = u[:, :rank] * root, root[:, None] * vh[:rank]
+    return up_OR.to(weight).contiguous(), down_RI.to(weight).contiguous()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from core.network import Network
+from core.projection import truncated
 from core.pruning.pruner import Place, Surgery
 
 
@@ -79,14 +80,6 @@ def momentum(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> Tensor |
     """The optimizer's running sum of a parameter's gradients; ``None`` before its first step."""
     buffer: Tensor | None = optimizer.state[weight].get("momentum_buffer")
     return buffer
-
-
-def truncated(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The factors (outputs x rank, rank x inputs) of the nearest matrix of this rank, by singular values."""
-    u, s, vh = torch.linalg.svd(weight.detach().double(), full_matrices=False)
-    root = s[:rank].sqrt()
-    up_OR, down_RI = u[:, :rank] * root, root[:, None] * vh[:rank]
-    return up_OR.to(weight).contiguous(), down_RI.to(weight).contiguous()
 
 
 def _slice(module: nn.Module, name: str, indices: Mapping[int, Tensor], optimizer: torch.optim.Optimizer) -> None:

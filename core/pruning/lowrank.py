@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from core.plugin import Fraction, Text, plugin
+from core.projection import truncated
 from core.pruning.pruner import Passes, Pruner, Surgery
 from core.pruning.schedule import begins, density_at
 from core.rounding import count
@@ -81,8 +82,6 @@ class LowRank(Pruner):
 
     def _search(self, view: View, name: str) -> int | None:
         """The rank of least validation loss; ``None`` where that is the full one."""
-        from core.surgery import truncated
-
         weight = view.weights[name]
         rate = next(group.prune_rate for group in view.groups if name in group.layers)
         best, least = None, view.probe.validation_loss({name: weight})

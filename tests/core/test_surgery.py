@@ -17,6 +17,7 @@ from core.intervention import fork
 from core.macs import measure
 from core.measurements import Measurements
 from core.models import MODELS
+from core.projection import truncated
 from core.pruning import PRUNERS
 from core.pruning.channels import Channels
 from core.pruning.couplings import Coupling, Structure, surgery_of
@@ -26,7 +27,7 @@ from core.pruning.rows import Rows
 from core.pruning.scope import prunable
 from core.pruning.structured import Structured, nearest, removal_order
 from core.state import dump, load
-from core.surgery import after, operate, read, recorded, truncated
+from core.surgery import after, operate, read, recorded
 from core.trainer import Trainer
 from tests.core.harness import Plain, answering, moment
 from tests.core.test_flops import counted
