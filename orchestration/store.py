@@ -159,14 +159,15 @@ class Store:
 
         Where the store itself fails, this object alone knows it.
         """
-        told = {"reason": without_secrets(failure.reason), "detail": without_secrets(failure.detail)}
-        record = {**vars(failure), **told, "time": time.time()}
+        failure = replace(failure, reason=without_secrets(failure.reason), detail=without_secrets(failure.detail))
+        record = {**vars(failure), "time": time.time()}
         self._unwritten.pop(end, None)
         try:
             self.files.write(_failure(end), json.dumps(record, indent=1).encode())
         except StoreError as error:
             self._unwritten[end] = failure
-            log.error("cell %s failed (%s), unrecorded: %s", failure.cell_id, failure.reason, error)
+            told = "cell %s failed (%s), and that could not be recorded: %s"
+            log.error(told, failure.cell_id, failure.reason, error)
 
     def forget_failure(self, end: str) -> None:
         """The cell is tried again. A record that cannot be removed says nothing once the cell is finished."""
