@@ -195,7 +195,9 @@ def _blank(c: Courses, row: int, epoch: int, kind: Kind) -> Event:
         name: float(c.measured[name][row, epoch - 1]) if name in c.measured else math.nan for name in MEASURED
     }
     counts: dict[str, Any] = {name: _count(c, row, epoch, name) for name in COUNTS}
-    said: dict[str, Any] = {name: str(cell[name]) for name in ("role", "pruner", "selector", "preservation")}
+    said: dict[str, Any] = {
+        name: str(cell[name]) for name in ("role", "pruner", "selector", "preservation", "experiment")
+    }
     said |= dict.fromkeys(("before", "expected", "trough", "drop", "excess", "noise", "threshold"), math.nan)
     return Event(
         **said,

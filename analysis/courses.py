@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.facets import Grid, arrange
+from analysis.facets import Grid, arrange, told_apart
 from analysis.inference import Floats
 from analysis.runs import RUNNING, diverged
 
@@ -183,7 +183,9 @@ def _cells(grid: Grid, history: pd.DataFrame) -> pd.DataFrame:
     named = own.assign(pruner=shown["pruner"], selector=shown["selector"])
     named.loc[own["pruner"] == "none", "pruner"] = "none"
     named.loc[own["coreset_ratio"] == 1, "selector"] = "none"
-    return named.assign(preservation=own["own_preservation"])
+    words = told_apart(grid.facets, [*grid.keys.experiment, *grid.keys.schedule])
+    experiment = words.loc[own["facet"]].to_numpy()
+    return named.assign(preservation=own["own_preservation"], experiment=experiment)
 
 
 def _last(cells: pd.DataFrame, row_H: Ints, epoch_H: Ints) -> tuple[Ints, Ints, Ints]:

@@ -58,8 +58,8 @@ class Event:
     loss) is ``prune`` or ``coreset``. drop is the largest gap
     below the expected course, excess the part that no control lost too. controls maps the
     controls used to their cell_id, control_drop to what they lost themselves; add names the cells
-    that would attribute the event. confidence is the share of the cell's seeds with an event of
-    this kind. Unknown numbers are NaN.
+    that would attribute the event; experiment says which of several it is of. confidence is the share of the cell's
+    seeds with an event of this kind. Unknown numbers are NaN.
     """
 
     event_id: str
@@ -104,6 +104,7 @@ class Event:
     reason: str
     confirmation: str = ""
     waits: tuple[str, ...] = ()
+    experiment: str = ""
 
     @property
     def irreversible(self) -> bool:
@@ -116,7 +117,8 @@ class Event:
         """The run's cell in words."""
         methods = f"{self.pruner} × {self.selector}"
         rates = f"prune rate {100 * self.prune_rate:g} %, coreset ratio {100 * self.coreset_ratio:g} %"
-        return f"{methods}, {rates}, preservation {self.preservation}, seed {self.seed}"
+        where = f"{self.experiment}: " if self.experiment else ""
+        return f"{where}{methods}, {rates}, preservation {self.preservation}, seed {self.seed}"
 
 
 def tag(kind: str, status: str) -> str:

@@ -340,3 +340,12 @@ def experiment_label(fields: dict[str, Any]) -> str:
         if pd.notna(v)
     ]
     return ", ".join(named)
+
+
+def told_apart(frame: pd.DataFrame, fields: list[str]) -> pd.Series:
+    """Each row's experiment and schedule, given by ``fields``, in words; empty where all rows have the same."""
+    unique = frame[fields].drop_duplicates()
+    rows = [dict(zip(fields, row, strict=True)) for row in unique.itertuples(index=False, name=None)]
+    words = [experiment_label(row) if len(rows) > 1 else "" for row in rows]
+    found = frame[fields].merge(unique.assign(_words=words), on=fields, how="left")["_words"]
+    return found.set_axis(frame.index).astype("str")

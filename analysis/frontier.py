@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.facets import Grid, arrange
+from analysis.facets import Grid, arrange, told_apart
 from analysis.inference import CONFIDENCE, Floats, wilson
 from analysis.logistic import Plane, fit
 from analysis.surface import with_facets
@@ -179,9 +179,12 @@ def sentences(collapse: pd.DataFrame, frontier: pd.DataFrame) -> tuple[str, ...]
     """``collapse_grid`` and ``frontier`` in words: a line for all joint cells, one for each facet that collapses."""
     said = [_counted(collapse)] if len(collapse) else []
     facets = [str(name) for name in frontier.columns[: frontier.columns.get_loc("prune_rate")]]
+    fields = [name for name in facets if name not in ("pruner", "selector", "preservation")]
+    experiment = told_apart(frontier, fields)
     for _, rows in frontier[frontier["runs_collapsed"] > 0].groupby(facets, dropna=False, sort=False):
         first = rows.iloc[0]
-        where = f"{first['pruner']} x {first['selector']}, preservation {first['preservation']}"
+        named = f"{experiment[rows.index[0]]}: " * bool(experiment[rows.index[0]])
+        where = f"{named}{first['pruner']} x {first['selector']}, preservation {first['preservation']}"
         if rows["alpha_star"].isna().all():
             said.append(f"frontier of {where}: unknown, {first['note']}")
             continue
@@ -198,9 +201,9 @@ def _counted(collapse: pd.DataFrame) -> str:
     judged, most = int((collapse["n"] > 0).sum()), int(collapse["n"].max())
     said = f"{collapsed} of {judged or len(collapse)} joint cells collapsed"
     if 0 < judged < len(collapse):
-        said = f"{said} ({len(collapse) - judged} more have no finished seed to judge)"
+        said = f"{said} ({len(collapse) - judged} more have no seed that can be judged)"
     if most == 0:
-        return f"{said}: no seed finished with all controls of its cell, so none can be judged"
+        return f"{said}: no seed finished with all controls of its cell, dense above chance, so none can be judged"
     said += ", each judged by one seed" if most == 1 else " in more than half of their seeds"
     if collapsed == 0:
         return said
@@ -216,5 +219,5 @@ def _place(rate: float, alpha: float, lo: float, hi: float) -> str:
         return f"unknown at p {rate:g}"
     words = {0.0: "below the grid", 1.0: "above the grid"}
     # 0 and 1 stand for beyond the grid: an interval from one to the other says that any ratio may be it.
-    interval = "" if np.isnan(lo) or lo == hi else f" [{lo:.2g}, {hi:.2g}]"
+    interval = "" if np.isnan(lo) or lo == hi else " [anything]" if (lo, hi) == (0, 1) else f" [{lo:.2g}, {hi:.2g}]"
     return f"{words.get(alpha, f'{alpha:.2g}')}{interval} at p {rate:g}"

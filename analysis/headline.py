@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.facets import CELL, arrange
+from analysis.facets import CELL, arrange, told_apart
+from analysis.panels import VARIANTS
 from analysis.runs import STATUSES, absent_columns, diverged
 from analysis.synergy import FEW_SEEDS, MEASURES
 
@@ -101,10 +102,14 @@ def _extreme(synergy: pd.DataFrame, measure: str, sign: int) -> Extreme | None:
     rows = synergy[(synergy["measure"] == measure) & synergy["value"].notna()]
     if rows.empty:
         return None
-    row = rows.iloc[int((sign * rows["value"]).to_numpy().argmax())]
+    place = int((sign * rows["value"]).to_numpy().argmax())
+    row = rows.iloc[place]
+    fields = [name for name in rows.columns[: rows.columns.get_loc("prune_rate")] if name not in VARIANTS]
+    experiment = told_apart(rows, fields).iloc[place]
+    methods = f"{row['pruner']} × {row['selector']}, preservation {row['preservation']}"
     where = (
         f"prune rate {100 * row['prune_rate']:g} %, coreset ratio {100 * row['coreset_ratio']:g} % "
-        f"({row['pruner']} × {row['selector']}, preservation {row['preservation']})"
+        f"({', '.join(filter(None, (experiment, methods)))})"
     )
     numbers = (float(row["value"]), float(row["lo"]), float(row["hi"]), int(row["n"]))
     return Extreme(measure, *numbers, float(row["q"]), bool(row["significant"]), where, len(rows))

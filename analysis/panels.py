@@ -162,10 +162,12 @@ def worst_class_maps(surface: pd.DataFrame) -> Iterator[Heatmap]:
 def experiments(table: pd.DataFrame, facets: list[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Label, suffix of file names (empty where there is only one) and rows of each experiment and schedule."""
     fields = [c for c in facets if c not in VARIANTS]
-    several = len(table[fields].drop_duplicates()) > 1
-    for values, rows in table.groupby(fields, dropna=False, sort=True):
-        label = experiment_label(dict(zip(fields, values, strict=True)))
-        yield label, f"-{slug(label)}" if several else "", rows
+    groups = list(table.groupby(fields, dropna=False, sort=True))
+    labels = [experiment_label(dict(zip(fields, values, strict=True))) for values, _ in groups]
+    names = [slug(label) for label in labels]
+    for place, (label, name, (_, rows)) in enumerate(zip(labels, names, groups, strict=True)):
+        again = names[:place].count(name)
+        yield label, f"-{name}{f'-{again + 1}' if again else ''}" if len(groups) > 1 else "", rows
 
 
 def _with_joint(grids: pd.DataFrame, facets: list[str]) -> pd.DataFrame:
@@ -439,4 +441,4 @@ def percent(fractions: pd.Series) -> pd.Series:
 
 def slug(label: str) -> str:
     """``label`` as part of a file name."""
-    return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in label).split())
+    return "-".join("".join(c if c.isalnum() or c in "._+-" else " " for c in label).split())

@@ -2,7 +2,12 @@
 
 import math
 
+import numpy as np
+
 from analysis.events import Event
+
+TOLD = 0.01
+"""What a control lost itself, from which on it is told."""
 
 
 def reason(event: Event) -> str:
@@ -29,8 +34,8 @@ def _why(e: Event) -> str:
         "transient": f"{_share(e.recovery)} of it was back by epoch {e.horizon}.",
         "layer_collapse": "A layer had no live weight in the window." if math.isfinite(e.threshold) else "",
         "single_loss": _single(e),
-        "sparse_capacity": f"Neither control lost it; {_nothing(e)}, so nothing was lost twice.",
-        "critical_double_loss": f"{_lasting(e)}, neither control lost it, and {_both(e)} were removed in the window.",
+        "sparse_capacity": f"{_controls(e)}; {_nothing(e)}, so nothing was lost twice.",
+        "critical_double_loss": f"{_lasting(e)}. {_controls(e)}, and {_both(e)} were removed in the window.",
         "unattributed": _unattributed(e),
     }
     return why.get(e.kind, "")
@@ -60,6 +65,14 @@ def _single(e: Event) -> str:
         return f"It is the {who} run's own: {_lasting(e)[0].lower()}{_lasting(e)[1:]}."
     lost = e.control_drop.get(f"{e.cause}_only", math.nan)
     return f"The {who} control lost {_points(lost)} itself; only {_points(e.excess)} are the joint cell's own."
+
+
+def _controls(e: Event) -> str:
+    """What the control that lost more lost itself, where that is a point or more."""
+    name, most = max(e.control_drop.items(), key=lambda one: np.nan_to_num(one[1]), default=("", 0.0))
+    if not most >= TOLD:
+        return "Neither control lost it"
+    return f"Its {name.replace('_', '-')} control lost {_points(most)} itself, so {_points(e.excess)} are its own"
 
 
 def _nothing(e: Event) -> str:

@@ -310,7 +310,7 @@ def _notes(cells: JointCells, measure: Measure, values_CS: Floats) -> list[str]:
     parts += [_lacking(cells, need) for need in measure.needs]
     if measure.contrast is bliss:
         flat = ~(cells.mean.dense_mean > cells.mean.chance) & (cells.frame["n"] > 0)
-        parts.append(np.where(flat, "no finished dense run above chance: add (0, 1)", ""))
+        parts.append(np.where(flat, "no dense run above chance to measure by: add (0, 1), or train it longer", ""))
         lone = (found.n > 1) & ~flat & ~_anchored(cells, measure, values_CS)
         parts.append(np.where(lone, "fewer than two of these seeds have a dense run: no interval, no test", ""))
     few = [f"{n} seeds: fewer than {FEW_SEEDS}" for n in range(FEW_SEEDS)]

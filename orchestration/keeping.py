@@ -92,13 +92,14 @@ def damaged(store: Store) -> tuple[Held, ...]:
 
 
 def _named(store: Store) -> Mapping[tuple[str, int], int]:
-    counts = {state: 1 for failure in store.failures() for state in _left_by(store, failure)}
+    counts: dict[tuple[str, int], int] = {}
     for name in store.files.names("plans"):
         listed: list[Any] = json.loads(store.files.read(f"plans/{name}"))
         places = (str(text).partition("/") for text in listed)
         for state in {state for stage, _, epoch in places for state in _with_trunk(store, stage, int(epoch))}:
             counts[state] = counts.get(state, 0) + 1
-    return counts
+    left = {state: 1 for failure in store.failures() for state in _left_by(store, failure)}
+    return left | counts
 
 
 def _left_by(store: Store, failure: Failure) -> Iterator[tuple[str, int]]:

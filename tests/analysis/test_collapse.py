@@ -11,7 +11,7 @@ from analysis.collapse import collapse_events, notes
 from analysis.courses import Courses, courses, filled, median, smooth
 from analysis.dips import Detection, local_noise
 from analysis.events import Event, to_json
-from analysis.runs import validate_history
+from analysis.runs import validate_history, validate_runs
 from tests.analysis.generated_histories import false_alarms, generate, scores
 from tests.analysis.synthetic_runs import run, table
 
@@ -543,3 +543,23 @@ def test_a_dip_that_recovers_is_one_whatever_layer_is_dead() -> None:
     assert not any(event.irreversible for event in events)
     lasting = collapse_events(*sweep({"joint": step(0.85, 15, 0.3)}, dead_layers=np.where(AT >= 12, 1, 0)))
     assert {event.kind for event in lasting} == {"critical_double_loss", "layer_collapse"}
+
+
+def test_what_a_control_lost_itself_is_told() -> None:
+    """The coreset-only control lost 13 of 43 points: most of it is the joint cell's own, but not all."""
+    event = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.43), "coreset": step(0.87, 15, 0.13)})))
+    assert event.kind == "critical_double_loss"
+    assert "Its coreset-only control lost 13.0 points itself, so 30.0 points are its own" in event.reason
+    alone = only(collapse_events(*sweep({"joint": step(0.85, 15, 0.43)})))
+    assert "Neither control lost it" in alone.reason
+
+
+def test_events_of_several_experiments_say_which() -> None:
+    runs, history = sweep({"joint": step(0.85, 15, 0.3)})
+    more = runs.assign(cell_id=[f"{k:012x}" for k in range(50, 54)], lr=0.5)
+    names = dict(zip(runs["cell_id"], more["cell_id"], strict=True))
+    both = pd.concat([history, history.assign(cell_id=history["cell_id"].map(names))])
+    found = collapse_events(validate_runs(pd.concat([runs.assign(lr=0.05), more])), validate_history(both))
+    joint = sorted(event.cell for event in found if event.role == "joint")
+    assert [cell.partition(":")[0] for cell in joint] == ["digits, mlp, lr 0.05", "digits, mlp, lr 0.5"]
+    assert only(collapse_events(runs, history)).experiment == ""

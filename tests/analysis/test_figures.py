@@ -452,3 +452,13 @@ def test_one_seed_figures_have_no_interval() -> None:
     assert all(np.isnan(p.half).all() for i in info for p in i.panels)
     assert "±" not in heatmap.cell_text(info[0], info[0].panels[0], 0, 0)
     assert "No test" in info[1].caption
+
+
+def test_experiments_that_differ_in_a_sign_have_files_of_their_own() -> None:
+    cells = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.8], (0.0, 0.1): [0.7], (0.5, 0.1): [0.6]}
+    runs = table([*grid(cells, lr=1e-6), *grid(cells, lr=1e6)])
+    names = [info.name for info in heatmaps(surface(runs), synergy(runs))]
+    assert len(names) == len(set(names))
+    assert {"bliss-digits-mlp-lr-1e-06", "bliss-digits-mlp-lr-1e+06"} <= set(names)
+    odd = table([*grid(cells, model="a(b"), *grid(cells, model="a)b")])
+    assert {"bliss-digits-a-b", "bliss-digits-a-b-2"} <= {i.name for i in heatmaps(surface(odd), synergy(odd))}

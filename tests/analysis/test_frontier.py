@@ -218,7 +218,8 @@ def test_both_in_words() -> None:
     assert line.endswith("at p 0.95 (n = 4)")
     alone = sentences(*(of(table([run(0.5, 0.2, 0, 0.5)])) for of in (collapse_grid, frontier)))
     assert alone == (
-        "0 of 1 joint cells collapsed: no seed finished with all controls of its cell, so none can be judged",
+        "0 of 1 joint cells collapsed: no seed finished with all controls of its cell, dense above chance, so none can "
+        "be judged",
     )
 
 
@@ -238,7 +239,7 @@ def test_words_say_what_few_seeds_can_tell() -> None:
     assert in_words(collapsing(1, {})) == ("0 of 16 joint cells collapsed, each judged by one seed",)
     assert in_words(collapsing(5, {})) == ("0 of 16 joint cells collapsed in more than half of their seeds",)
     stopped = [{**row, "status": "stopped"} if row["prune_rate"] == 0.9 else row for row in collapsing(1, {})]
-    assert in_words(stopped)[0].startswith("0 of 12 joint cells collapsed (4 more have no finished seed to judge)")
+    assert in_words(stopped)[0].startswith("0 of 12 joint cells collapsed (4 more have no seed that can be judged)")
     assert wilson(np.array([4, 3]), np.array([4, 3]))[0].round(3).tolist() == [0.51, 0.439]
     assert in_words(grid({(0.0, 1.0): [0.9]})) == ()
 

@@ -325,6 +325,11 @@ def test_per_cell_resources_come_from_the_first_rule_that_fits(tmp_path: Path) -
     assert (needs[0.0].cpus, needs[0.0].gpus, needs[0.0].device) == (1.0, 0.5, "cuda")
 
 
+def test_a_failure_is_no_sweep_that_names_a_state(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY + HARD, "axes.seed=[0]", "data.spread=9.0"))
+    assert {state.named for state in keeping.held(sweep.store)} <= {0, 1}
+
+
 @pytest.mark.parametrize("how", ["diverged", "stopped"])
 def test_gc_keeps_what_ended_before_its_plan(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In epoch 5 of a segment to 6, or stopped in epoch 3: what the plan names is not there, this is all there is."""
