@@ -24,8 +24,8 @@ Float = Annotated[float, Strict()]
 Positive = Annotated[float, Strict(), Field(gt=0)]
 NonNegative = Annotated[float, Strict(), Field(ge=0)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]
-PruneRate = Annotated[float, Strict(), Field(ge=0, lt=1)]
 BelowOne = Annotated[float, Strict(), Field(ge=0, lt=1)]
+PruneRate = BelowOne
 Ratio = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 

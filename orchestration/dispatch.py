@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -59,6 +59,7 @@ class Dispatch:
         self._started = time.monotonic()
         self._deaths: Counter[str] = Counter()
         self._alone: set[str] = set()
+        self._needs = {cell_id: sweep.need(cell.config) for cell_id, cell in self.cells.items()}
         self._flop: dict[str, float] = {}
         self._epochs: dict[str, int] = {}
         self._spent = 0.0
@@ -93,20 +94,26 @@ class Dispatch:
 
         ``room``: the CPUs and GPUs of all nodes together; ``None`` where nothing else runs.
         """
-        cell_id = self._scheduler.next(lambda one: room is None or self._fits(one, room))
+        cell_id = self._scheduler.next() if room is None else self._scheduler.next(self._fits(room))
         if cell_id is not None:
             self.sweep.store.forget_failure(self.sweep.end(cell_id))
         return cell_id
 
-    def _fits(self, cell_id: str, room: Need) -> bool:
-        """Whether the cell fits beside those that run: of nodes it knows nothing, and Ray may let it wait for one."""
-        needs = [self.need(one) for one in (*self._scheduler.running, cell_id)]
-        cpus, gpus = sum(need.cpus for need in needs), sum(need.gpus for need in needs)
-        return len(needs) == 1 or (cpus <= room.cpus + ROUNDING and gpus <= room.gpus + ROUNDING)
+    def _fits(self, room: Need) -> Callable[[str], bool]:
+        """Whether a cell fits beside those that run: of nodes this knows nothing, and Ray may let it wait for one."""
+        running = [self.need(one) for one in self._scheduler.running]
+        cpus, gpus = room.cpus + ROUNDING, room.gpus + ROUNDING
+        cpus, gpus = cpus - sum(need.cpus for need in running), gpus - sum(need.gpus for need in running)
+
+        def fits(cell_id: str) -> bool:
+            need = self.need(cell_id)
+            return not running or (need.cpus <= cpus and need.gpus <= gpus)
+
+        return fits
 
     def need(self, cell_id: str) -> Need:
         """What the cell needs now."""
-        need = self.sweep.need(self.cells[cell_id].config)
+        need = self._needs[cell_id]
         return replace(need, gpus=1.0) if cell_id in self._alone else need
 
     def needs_whole_device(self, cell_id: str) -> bool:
@@ -167,7 +174,7 @@ class Dispatch:
             self._observer.failed(cell_id, report.reason)
 
     def _can_be_alone(self, cell_id: str) -> bool:
-        return 0 < self.sweep.need(self.cells[cell_id].config).gpus < 1
+        return 0 < self._needs[cell_id].gpus < 1
 
     def _fail(self, cell_id: str, reason: str, *, stopped: str = "") -> None:
         sweep, known = self.sweep, self.sweep.failure(cell_id)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EVERY = 17
-"""A sample takes every 17th score: no width of a layer is a multiple of it."""
+"""A sample takes every 17th score: of the usual widths of layers none is a multiple of it."""
 
 
 def top(scores: Tensor, keep: int) -> Tensor:
