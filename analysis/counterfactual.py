@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # its stats, which take a second, are loaded when they are used
 
 from analysis.inference import CONFIDENCE, Floats, Summary, summarise
 
@@ -178,7 +178,7 @@ def orders_needed(distance: float, sd: float) -> int | None:
     if sd == 0:
         return None if distance == 0 else FEWEST
     effect = abs(distance) / sd * np.sqrt(n)
-    enough = stats.nct.sf(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1), n - 1, effect) >= POWER
+    enough = scipy.stats.nct.sf(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1), n - 1, effect) >= POWER
     return int(n[enough.argmax()]) if enough.any() else None
 
 

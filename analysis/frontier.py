@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # its stats, which take a second, are loaded when they are used
 
 from analysis.facets import Grid, arrange, told_apart
 from analysis.inference import CONFIDENCE, Floats, wilson
@@ -145,7 +145,7 @@ def estimate(plane: Plane, terms_CK: Floats, collapsed_CS: Floats) -> tuple[Floa
     variance_R = np.average((log_BR - mean_R) ** 2, axis=0, weights=weight_B)
     logs = np.log(plane.coreset_ratios)
     step_R = np.diff(logs)[np.clip(np.searchsorted(logs, log_R) - 1, 0, len(logs) - 2)]
-    quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, seeds - 1)
+    quantile = scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, seeds - 1)
     return log_R, np.sqrt(quantile**2 * variance_R * seeds / (seeds - 1) + step_R**2 / 4)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # its stats, which take a second, are loaded when they are used
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 Tail = Literal["two-sided", "greater"]
@@ -51,7 +51,7 @@ def summarise(values_CS: Floats) -> Summary:
 
 def half_width(sd: Floats, n: NDArray[np.int64]) -> Floats:
     """Half of the 95 % t-interval of a mean; NaN below two values, and where all agree to rounding."""
-    quantile = stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(n > 1, n - 1, np.nan))
+    quantile = scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(n > 1, n - 1, np.nan))
     return np.asarray(quantile * _divide(np.where(sd > AGREED, sd, np.nan), np.sqrt(n)))
 
 
@@ -65,7 +65,7 @@ def paired_test(values_CS: Floats, tail: Tail = "two-sided") -> Floats:
     t = _divide(found.mean, found.sd / np.sqrt(np.maximum(found.n, 1)))
     t = np.where(found.sd > _rounding(found.mean), t, np.nan)
     df = np.where(found.n > 1, found.n - 1, np.nan)
-    p = stats.t.sf(t, df) if tail == "greater" else 2 * stats.t.sf(np.abs(t), df)
+    p = scipy.stats.t.sf(t, df) if tail == "greater" else 2 * scipy.stats.t.sf(np.abs(t), df)
     p = np.asarray(p, dtype=np.float64)
     ordered = np.sort(values_CS, axis=1)
     for n in np.unique(found.n[found.n >= PERMUTATION_FROM]):
@@ -104,13 +104,13 @@ def welch(slope_RC: Floats, sd_RC: Floats, n_RC: NDArray[np.int64], value_C: Flo
     part = np.where(slope_RC == 0, 0.0, slope_RC**2 * _divide(sd_RC**2, n_RC))
     variance = part.sum(axis=0)
     df = _divide(variance**2, _divide(part**2, np.where(part == 0, 1, n_RC - 1)).sum(axis=0))
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * np.sqrt(variance)
+    half = scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, df) * np.sqrt(variance)
     return value_C - half, value_C + half
 
 
 def wilson(successes: NDArray[np.int64], n: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """95 % score interval of a share of ``n`` trials (Wilson 1927); NaN where there is none."""
-    z = stats.norm.ppf(0.5 + CONFIDENCE / 2)
+    z = scipy.stats.norm.ppf(0.5 + CONFIDENCE / 2)
     share = _divide(successes, n)
     centre = _divide(successes + z**2 / 2, n + z**2)
     half = z * np.sqrt(share * (1 - share) * n + z**2 / 4) / (n + z**2)
@@ -124,7 +124,7 @@ def false_discovery(p: Floats, family: NDArray[np.int64]) -> Floats:
     for name in np.unique(family):
         members = (family == name) & np.isfinite(p)
         if members.any():
-            q[members] = stats.false_discovery_control(p[members], method="bh")
+            q[members] = scipy.stats.false_discovery_control(p[members], method="bh")
     return q
 
 

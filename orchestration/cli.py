@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -239,6 +240,8 @@ def main() -> None:
     except EXPECTED as error:
         sys.stderr.write(f"swast: {without_secrets(str(error))}\n")
         sys.exit(2)
+    finally:
+        gc.freeze()  # Python's last search for cycles would take seconds after Ray, and the process ends anyway
 
 
 if __name__ == "__main__":

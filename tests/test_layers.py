@@ -69,9 +69,9 @@ def loaded_after(statement: str, modules: tuple[str, ...]) -> list[str]:
 
 
 def test_planning_and_analysis_load_nothing_heavy() -> None:
-    heavy = ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly")
+    heavy = ("torch", "ray", "mlflow", "optuna", "matplotlib", "plotly", "scipy.stats")
     assert loaded_after("import sweeps.spec, sweeps.cells, sweeps.plan, analysis.report", heavy) == []
 
 
 def test_the_command_line_starts_without_ray_and_mlflow() -> None:
-    assert loaded_after("import orchestration.cli, orchestration.inline", ("ray", "mlflow", "optuna")) == []
+    assert loaded_after("import orchestration.cli, orchestration.inline", ("ray", "mlflow", "optuna", "scipy.stats")) == []

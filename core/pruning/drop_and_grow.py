@@ -65,7 +65,10 @@ class DropAndGrow(Pruner):
 
 def exchange(keep: Tensor, magnitude: Tensor, growth: Tensor, fraction: float) -> Tensor:
     """``keep`` without the ``fraction`` of its weights of least magnitude, and with as many of most growth instead."""
-    alive = int(keep.sum())
-    drop = count(fraction, alive)
-    stays = top(magnitude.masked_fill(~keep, -1), alive - drop)
-    return stays | top(growth.masked_fill(stays, -1), drop)
+    alive = keep.flatten().nonzero().flatten()  # few: to choose among them takes far less than among all
+    if len(alive) == keep.numel():
+        return keep  # what is dropped is all that can grow
+    drop = count(fraction, len(alive))
+    stays = alive[top(magnitude.flatten()[alive], len(alive) - drop)]
+    grown = top(growth.flatten().index_fill(0, stays, -1), drop)
+    return grown.index_fill(0, stays, value=True).view(keep.shape)

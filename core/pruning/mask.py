@@ -44,7 +44,7 @@ def _candidates(flat: Tensor, keep: int) -> Tensor:
     rank = math.ceil(expected + 4 * math.sqrt(expected) + 4)
     if flat.device.type != "cpu" or rank > len(sample) // 2:
         return flat
-    above = flat[~(flat < sample.topk(rank, sorted=False).values.min())]
+    above = flat.masked_select(~(flat < sample.topk(rank, sorted=False).values.min()))
     return above if len(above) >= keep else flat
 
 
