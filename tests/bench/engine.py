@@ -4,9 +4,10 @@
 
 Every sweep is a command of its own with one torch thread per trial and a fresh output folder; the three that are
 compared take turns within a round. ``seldom`` is the sharing grid evaluated at its cells' ends alone, without the
-script, which evaluates every epoch; ``wide`` the same with a network whose time goes by the sample and not by the step,
-and selectors that choose without a pass over all samples: what remains is training, which is what is shared. Prints
-Markdown for BENCHMARKS.md. Nothing else should run on the machine.
+script, which evaluates every epoch; ``wide`` the same with what leaves nothing but training, which is what is shared: a
+network whose time goes by the sample, batches of the smallest coreset, so that hardly a step is less than a full one,
+and selectors that choose without a pass over all samples. Prints Markdown for BENCHMARKS.md. Nothing else should run on
+the machine.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ TRIVIAL = {
 }
 RUN_SIZES = (10, 100, 1000, 2000)
 SELDOM = ("baselines=false", "evaluate_every=40")
-WIDE = ("model.width=96", "axes.selector=[random, {name: random, balanced: true}, forgetting, ccs]")
+WIDE = ("model.width=112", "batch_size=13", "axes.selector=[random, {name: random, balanced: true}, forgetting, ccs]")
 PLANNED_SEEDS = (1, 3, 29, 286)
 """Of the bench grid, which has 35 distinct cells per seed."""
 TABLE_SEEDS = 58
