@@ -24,14 +24,13 @@ from analysis.runs import diverged
 EXPLODED = 10.0  # times the loss of a uniform guess
 WAITS = ("run", *REFERENCES)
 OPTIONAL = {
-    "lost_support": "events carry no support",
-    "shock": "events carry no shock",
-    "class_imbalance": "events carry no class imbalance",
-    "samples_removed": "a loss of samples is assumed where a coreset changed",
-    "weights_removed": "a loss of weights is assumed in every window",
-    "dead_layers": "layer collapse cannot be told",
-    "loss_train": "a loss that explodes without becoming infinite goes unseen",
+    ("lost_support", "shock", "class_imbalance"): "events carry none",
+    ("samples_removed",): "a loss of samples is assumed where a coreset changed",
+    ("weights_removed",): "a loss of weights is assumed in every window",
+    ("dead_layers",): "layer collapse cannot be told",
+    ("loss_train",): "a loss that explodes without becoming infinite goes unseen",
 }
+"""Columns of the history, and what is lost where one is missing."""
 
 
 def collapse_events(runs: pd.DataFrame, history: pd.DataFrame, settings: Detection | None = None) -> tuple[Event, ...]:
@@ -65,7 +64,8 @@ def events_of(c: Courses, settings: Detection) -> tuple[Event, ...]:
 
 def notes(history: pd.DataFrame, runs: pd.DataFrame) -> tuple[str, ...]:
     """What the detection lacks for want of a column, in words."""
-    absent = [f"Column {name} is missing: {lost}." for name, lost in OPTIONAL.items() if name not in history]
+    missing = [(", ".join(name for name in names if name not in history), lost) for names, lost in OPTIONAL.items()]
+    absent = [f"No column {names} in the history: {lost}." for names, lost in missing if names]
     split = "val" if "accuracy_val" in history and history["accuracy_val"].notna().any() else "test"
     if f"n_{split}" not in runs:
         absent.append(f"Column n_{split} is missing: the noise of an accuracy has no lower bound.")

@@ -17,7 +17,7 @@ from core.flops import LayerMacs
 from core.macs import measure
 from core.network import Network
 from core.pruning.couplings import Structure
-from core.pruning.pruner import Surgery
+from core.pruning.cuts import Surgery
 from core.schedule import learning_rate
 from core.steps import batches_of, sgd
 from core.surgery import operate, placed

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from core.config import CellConfig, prunes
 from core.events import LayerChange
 from core.network import Network
-from core.pruning.pruner import Moment, Surgery, View
+from core.pruning.cuts import Surgery
+from core.pruning.pruner import Moment, View
 from core.pruning.scope import groups
 from core.surgery import momentum, operate, part
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from core.config import CellConfig
 from core.data.bundle import Bundle, Split
 from core.events import Evaluation
-from core.pruning.pruner import Surgery
+from core.pruning.cuts import Surgery
 from core.pruning.scope import classifier, prunable
 from core.rng import address
 

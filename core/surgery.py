@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.network import Network
 from core.projection import truncated
-from core.pruning.pruner import Place, Surgery
+from core.pruning.cuts import Place, Surgery
 
 
 def operate(network: Network, optimizer: torch.optim.Optimizer, surgery: Surgery) -> None:

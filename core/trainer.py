@@ -51,7 +51,8 @@ from core.measurements import TRAINING_ALONE, Measurements
 from core.network import Network, build
 from core.preservation import Preserved
 from core.probe import NetworkProbe
-from core.pruning.pruner import CALIBRATION, Moment, Surgery, View
+from core.pruning.cuts import Surgery
+from core.pruning.pruner import CALIBRATION, Moment, View
 from core.rounding import count
 from core.state import RunState, StateError, take, under
 from core.steps import batches_of, sgd

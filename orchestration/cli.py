@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib.metadata
 import sys
@@ -235,13 +236,12 @@ def doctor() -> None:
 
 def main() -> None:
     """Entry point: an expected error is one sentence on stderr and exit code 2."""
+    atexit.register(gc.freeze)  # Python's last search for cycles would take seconds after Ray
     try:
         app()
     except EXPECTED as error:
         sys.stderr.write(f"swast: {without_secrets(str(error))}\n")
         sys.exit(2)
-    finally:
-        gc.freeze()  # Python's last search for cycles would take seconds after Ray, and the process ends anyway
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from orchestration.sweep import Sweep, own_store, prepare
 from sweeps.cells import difference, expand
 from sweeps.plan import Plan, make_plan
 from sweeps.sharing import Shape, shapes
-from sweeps.spec import SweepSpec, load
+from sweeps.spec import SpecError, SweepSpec, load
 
 ALONE = ("baselines=false", "on_collapse=null", "frontier=null")
 """What a grid file must not ask for where it stands for a single cell."""
@@ -118,14 +118,22 @@ def status(folder: Path, console: Console) -> None:
 
 
 def sweep_of(folder: Path, store: str | None = None) -> Sweep:
-    """The sweep whose output folder this is. Raises ``UsageError`` when it is none."""
+    """The sweep whose output folder this is.
+
+    Raises ``UsageError`` when it is none, and ``SpecError`` when its grid cannot be read here, where a method's package
+    may be missing.
+    """
     folder = folder.resolve()
     path = folder / "sweep.yaml"
     if not path.is_file():
         raise UsageError(f"{folder} holds no sweep.yaml; give the output folder of a sweep, such as outputs/quickstart")
     told = _told_of(folder / PLAN)
     place, sharing = store or told.get("store"), bool(told.get("sharing", True))
-    return prepare(load(path, (f"name={json.dumps(folder.name)}",)), folder.parent, store=place, sharing=sharing)
+    try:
+        spec = load(path, (f"name={json.dumps(folder.name)}",))
+    except SpecError as error:
+        raise SpecError(f"{folder}: {error}") from None
+    return prepare(spec, folder.parent, store=place, sharing=sharing)
 
 
 def where(sweep: Sweep) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.measurements import TRAINING_ALONE, Measurements
 from core.models import Model
-from core.pruning.pruner import CALIBRATION, Group, Pruner
+from core.pruning.pruner import CALIBRATION, Pruner
+from core.pruning.scope import Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
 from core.pruning.scope import Scope, groups
 from core.rounding import count

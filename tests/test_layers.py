@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=name_of)
@@ -52,6 +53,16 @@ def test_every_file_keeps_to_its_layer(path: Path) -> None:
         assert top not in MAY_IMPORT or top in MAY_IMPORT[package], f"{name_of(path)} imports {module}"
         homes = AT_HOME.get(top)
         assert homes is None or name_of(path).startswith(homes), f"{name_of(path)} imports {module}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Those for types included."""
+    modules = {name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources()}
+    uses = {
+        module: {name if name in modules else name.rpartition(".")[0] for name in imported(path)}
+        for module, path in modules.items()
+    }
+    TopologicalSorter(uses).prepare()  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=name_of)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from core.pruning.couplings import Structure
-    from core.pruning.pruner import Group
+    from core.pruning.scope import Group
 
 CHANNELS = Channels(importance="l1", allocation="uniform")
 

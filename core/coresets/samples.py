@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.pruning.couplings import Structure
-    from core.pruning.pruner import Surgery
+    from core.pruning.cuts import Surgery
 
     State: TypeAlias = Mapping[str, Tensor]
 

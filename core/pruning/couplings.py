@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from core.pruning.pruner import Place, Surgery
+from core.pruning.cuts import Place, Surgery
 from core.pruning.scope import classifier, prunable
 
 if TYPE_CHECKING:

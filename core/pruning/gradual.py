@@ -15,7 +15,8 @@ from core.pruning.scheduled import Scheduled
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.pruning.pruner import Change, Group, Mask, State, View
+    from core.pruning.pruner import Change, Mask, State, View
+    from core.pruning.scope import Group
 
 
 @plugin

@@ -15,7 +15,8 @@ from core.pruning.pruner import Passes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.pruning.pruner import Group, Mask, State, View
+    from core.pruning.pruner import Mask, State, View
+    from core.pruning.scope import Group
 
 
 @plugin

@@ -8,7 +8,8 @@ from typing_extensions import override
 
 from core.plugin import Fraction, Text, plugin
 from core.projection import truncated
-from core.pruning.pruner import Passes, Pruner, Surgery
+from core.pruning.cuts import Surgery
+from core.pruning.pruner import Passes, Pruner
 from core.pruning.schedule import begins, density_at
 from core.rounding import count
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.pruning.couplings import Structure
-    from core.pruning.pruner import Change, Group, Removal, State, View
+    from core.pruning.pruner import Change, Removal, State, View
+    from core.pruning.scope import Group
 
 RATES = (0.0, 0.1, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
 

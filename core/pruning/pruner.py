@@ -10,8 +10,7 @@ surgery the network, its gradients and the optimizer's momentum are smaller, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -19,50 +18,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.pruning.couplings import Structure
+    from core.pruning.cuts import Surgery
+    from core.pruning.scope import Group
 
     Mask: TypeAlias = Mapping[str, Tensor]
     State: TypeAlias = Mapping[str, Tensor]
     LossAt: TypeAlias = Callable[[Mapping[str, Tensor]], Tensor]
     Change: TypeAlias = "Mask | Surgery"
 
-Place: TypeAlias = tuple[str, int]
-"""A dimension of a parameter or buffer, named as in the model."""
 Removal: TypeAlias = Literal["weights", "channels", "hidden units", "ranks"]
 
 CALIBRATION = 256
 """Samples of the calibration batch that pruners may look at; all of a smaller training set."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Layers that are pruned together to one rate: all of them, or the backbone and the classifier apart."""
-
-    layers: tuple[str, ...]
-    prune_rate: float
-
-    @property
-    def density(self) -> float:
-        """Share of the group's weights that stays, in (0, 1]; exact on the decimal written, 1 - 0.9 is 0.1."""
-        return float(1 - Fraction(repr(float(self.prune_rate))))
-
-
-@dataclass(frozen=True)
-class Surgery:
-    """What stays of the network as it stands; the rest is cut out, and tensors shrink. An empty one leaves all.
-
-    All surgeries of a run, one after another, have this form together: with it the network of a checkpoint is made from
-    a new one.
-    """
-
-    kept: Mapping[Place, Tensor] = field(default_factory=dict)
-    """The indices that stay, ascending, at least one; a dimension that is not in it stays whole."""
-    ranks: Mapping[str, int] = field(default_factory=dict)
-    """By the weight of a linear layer: the layer becomes two, whose product is the nearest of this rank."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether it leaves all as it is."""
-        return not self.kept and not self.ranks
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeAlias
-
-from core.pruning.pruner import Group
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 Scope: TypeAlias = Literal["all", "backbone", "classifier"]
 
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that are pruned together to one rate: all of them, or the backbone and the classifier apart."""
+
+    layers: tuple[str, ...]
+    prune_rate: float
+
+    @property
+    def density(self) -> float:
+        """Share of the group's weights that stays, in (0, 1]; exact on the decimal written, 1 - 0.9 is 0.1."""
+        return float(1 - Fraction(repr(float(self.prune_rate))))
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:

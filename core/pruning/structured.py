@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from core.plugin import plugin
 from core.pruning.couplings import Coupling, Structure, read, recorded, surgery_of
-from core.pruning.pruner import Place, Surgery
+from core.pruning.cuts import Place, Surgery
 from core.pruning.schedule import density_at
 from core.pruning.scheduled import Scheduled
 from core.rounding import count
@@ -22,7 +22,8 @@ from core.rounding import count
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.pruning.pruner import Change, Group, State, View
+    from core.pruning.pruner import Change, State, View
+    from core.pruning.scope import Group
 
 Shapes: TypeAlias = Mapping[str, Sequence[int]]
 Channel: TypeAlias = tuple[int, int]

@@ -17,7 +17,8 @@ from core.pruning.pruner import Passes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.pruning.pruner import Group, Mask, View
+    from core.pruning.pruner import Mask, View
+    from core.pruning.scope import Group
 
 
 @plugin

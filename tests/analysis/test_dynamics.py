@@ -81,7 +81,7 @@ def test_the_report_shows_the_events_and_writes_them(tmp_path: Path) -> None:
 
 def test_missing_columns_are_said_on_the_page(tmp_path: Path) -> None:
     done = report.write(report.analyze(folder_of(tmp_path, without=("weights_removed",))))
-    said = "Column weights_removed is missing: a loss of weights is assumed in every window."
+    said = "No column weights_removed in the history: a loss of weights is assumed in every window."
     assert said in done.dynamics.notes
     assert said in (tmp_path / "report.html").read_text()
 

@@ -19,7 +19,9 @@ from core.masking import parts_of
 from core.network import Network
 from core.probe import NetworkProbe
 from core.pruning.couplings import Structure
-from core.pruning.pruner import Group, Moment, Probe, Pruner, Surgery, View
+from core.pruning.cuts import Surgery
+from core.pruning.pruner import Moment, Probe, Pruner, View
+from core.pruning.scope import Group
 from core.pruning.scope import classifier, groups, prunable
 from core.rng import generator
 from core.surgery import operate

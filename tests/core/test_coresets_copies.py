@@ -18,7 +18,7 @@ from core.events import CoresetSelected, EpochEnded, StateRecorded
 from core.macs import measure
 from core.network import Network
 from core.pruning.couplings import Structure
-from core.pruning.pruner import Surgery
+from core.pruning.cuts import Surgery
 from core.rng import generator
 from core.surgery import part, placed
 from core.trainer import Trainer

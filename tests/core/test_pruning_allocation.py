@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.pruning.allocation import erk, keep_top, uniform
 from core.pruning.mask import density, kept
-from core.pruning.pruner import Group
+from core.pruning.scope import Group
 from core.rounding import count
 
 SHAPES = st.lists(st.lists(st.integers(1, 9), min_size=2, max_size=4), min_size=1, max_size=6)

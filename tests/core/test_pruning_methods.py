@@ -21,7 +21,8 @@ from core.pruning.grasp import GraSP, weighted_curvature
 from core.pruning.lnpt import LNPT, _filled
 from core.pruning.none import NoPruning
 from core.pruning.probmask import ProbMask
-from core.pruning.pruner import Group, Pruner, View
+from core.pruning.pruner import Pruner, View
+from core.pruning.scope import Group
 from core.pruning.random import Random
 from core.pruning.rigl import RigL
 from core.pruning.schedule import PerInterval

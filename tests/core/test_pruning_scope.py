@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from core.pruning.pruner import Group
+from core.pruning.scope import Group
 from core.pruning.scope import classifier, groups, prunable
 from tests.core.harness import network
 

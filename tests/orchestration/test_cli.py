@@ -263,6 +263,14 @@ def test_a_wrong_argument_is_one_sentence(
     assert part in refused(capsys, monkeypatch, *arguments)
 
 
+def test_the_folder_is_named_whose_grid_needs_a_method_that_is_not_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweep.yaml").write_text("cell: {pruner: {name: somebodys}}\naxes: {seed: [0]}\n")
+    told = refused(capsys, monkeypatch, "status", tmp_path)
+    assert told.startswith(f"swast: {tmp_path}: sweep.yaml, line 1") and "somebodys" in told
+
+
 def test_a_second_run_of_one_sweep_says_who_holds_it(tmp_path: Path) -> None:
     with held(tmp_path), pytest.raises(SweepBusyError, match=r"is in use by process \d+"), held(tmp_path):
         pass
