@@ -33,7 +33,7 @@ check: $(ENV)  ## lint, types, import layers
 	$(BIN)/python -m pytest tests/test_layers.py
 
 bench: $(ENV)  ## trainer throughput against a bare PyTorch loop
-	$(BIN)/python tests/bench/throughput.py
+	$(BIN)/python tests/bench/throughput.py $(ARGS)
 
 bench-%: $(ENV)  ## bench-methods: selectors, seconds and memory; bench-engine: sweeps against a script without us (many hours; ARGS="--only ...")
 	$(BIN)/python tests/bench/$*.py $(ARGS)

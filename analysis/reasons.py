@@ -101,4 +101,5 @@ def _percent(fraction: float) -> str:
 
 
 def _share(fraction: float) -> str:
-    return f"{100 * fraction:.0f} %"
+    """Rounded down: just under half is not half, which is where an event stops to last."""
+    return f"{math.floor(100 * fraction + 1e-9)} %"

@@ -1,6 +1,6 @@
 """The two tables a sweep leaves behind: their schema, loading and validation.
 
-Source: "What a sweep leaves behind" in the architecture notes. Accuracies are fractions in
+The README says what each column is. Accuracies are fractions in
 [0, 1], costs in FLOP, times in seconds. A table may be parquet or CSV; both give equal frames.
 """
 

@@ -18,11 +18,13 @@ def parse(texts: Sequence[str]) -> Budget:
     for text in texts:
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*([A-Za-z]+)", text.strip())
         unit = found.group(2) if found else ""
-        if found and unit in SECONDS:
-            seconds = float(found.group(1)) * SECONDS[unit]
-        elif found and unit in FLOP:
-            flop = float(found.group(1)) * FLOP[unit]
-        else:
+        if not found or unit not in SECONDS | FLOP:
             units = ", ".join((*SECONDS, *FLOP))
             raise UsageError(f"--budget {text}: write a number and one of {units}, such as 2h or 3PFLOP")
+        if (seconds if unit in SECONDS else flop) is not None:
+            raise UsageError(f"--budget {text}: a {'time' if unit in SECONDS else 'FLOP'} is given already; keep one")
+        if unit in SECONDS:
+            seconds = float(found.group(1)) * SECONDS[unit]
+        else:
+            flop = float(found.group(1)) * FLOP[unit]
     return Budget(seconds, flop)

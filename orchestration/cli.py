@@ -115,10 +115,12 @@ def plan(
     set_: Set = None,
     output: Output = Path("outputs"),
     store: Place = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="Foretell the time on so many GPUs.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Foretell the time on so many GPUs, a whole one for a cell that asks for none.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Foretell the time of so many cells at once.")] = None,
 ) -> None:
     """Say what would run: cells, what they share, epochs, FLOPs, time, warnings. Starts nothing."""
+    if gpus is not None and workers is not None:
+        raise UsageError("--gpus and --workers both say how many cells run at once; give one of them")
     spec = load(file, tuple(set_ or ()))
     slots = workers if gpus is None else max(1, int(gpus / (spec.resources.gpus or 1.0)))
     views.plan(spec, output, store, slots, Console())
@@ -132,7 +134,10 @@ def status(folder: Folder) -> None:
 
 @app.command()
 def analyze(folder: Folder) -> None:
-    """Find collapse events, draw surfaces, heat maps and the report of any folder with a runs and a history table."""
+    """Find collapse events, draw surfaces, heat maps and the report of any folder with a runs table.
+
+    Events need a history table too.
+    """
     views.analyze(folder, Console())
 
 

@@ -23,6 +23,15 @@ NEEDED = (
     "safetensors",
     "matplotlib",
     "plotly",
+    "numpy",
+    "torch_pruning",
+    "optuna",
+    "yaml",
+    "typer",
+    "rich",
+    "PIL",
+    "jinja2",
+    "fsspec",
 )
 FOR_SWEEPS = ("ray", "mlflow")
 FREE_BYTES = 2 * 1024**3
@@ -69,7 +78,7 @@ def _libraries() -> Iterator[Finding]:
             yield Finding(
                 name,
                 False,
-                f"cannot be imported ({error}){hint}; install again with make quickstart or pip install -e .",
+                f"cannot be imported ({error}){hint}; install again: pip install --constraint constraints.txt --editable .",
             )
         else:
             yield Finding(name, True, str(getattr(module, "__version__", "")))

@@ -174,6 +174,8 @@ def _told(what: str) -> Any:
         raise
     except NotADirectoryError as error:
         raise FileNotFoundError(f"{what}: {error.strerror}") from error
+    except ImportError as error:
+        raise StoreError(f"{what}: {error}; it is needed on every node (s3:// by pip install 's3fs')") from error
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{what}: {without_secrets(reason)}") from error

@@ -56,7 +56,7 @@ class _Cifar(Source):
 
     def _missing(self, reason: str) -> DataError:
         where = f"{self.name} cannot be read from {Path(self.root) / self.folder} ({reason})"
-        advice = "is this machine online? else" if self.download else "--set data.download=true fetches it,"
+        advice = "check that this machine is online;" if self.download else "--set data.download=true fetches it,"
         return DataError(f"{where}: {advice} --set data.root=PATH names another folder")
 
 

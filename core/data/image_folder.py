@@ -86,7 +86,7 @@ class ImageFolder(Folders):
     """
 
     name: Literal["image_folder"] = "image_folder"
-    summary: ClassVar[str] = "images in train/CLASS/ and test/CLASS/ folders (ImageNet too), scaled to one size"
+    summary: ClassVar[str] = "images in train/CLASS/ and test/CLASS/ or val/CLASS/ folders (ImageNet too), scaled to one size"
 
     def listed_test(self, label_of: dict[str, int]) -> Listed:
         """From test/, else val/."""
@@ -104,8 +104,8 @@ class ImageFolder(Folders):
     def missing(self) -> DataError:
         """Both layouts, with their place."""
         return DataError(
-            f"no image folders at {self.root}: put images in {self.root}/train/CLASS and {self.root}/test/CLASS, "
-            "or name another folder with --set data.root=PATH"
+            f"no image folders at {self.root}: put images in {self.root}/train/CLASS and {self.root}/test/CLASS "
+            "or val/CLASS, or name another folder with --set data.root=PATH"
         )
 
 

@@ -97,7 +97,7 @@ def main() -> None:
     """Measure CIFAR shapes (real images where they are at hand, else synthetic ones) and digits."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/cifar10"))
+    parser.add_argument("--data", type=Path, default=Path("data/cifar10"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     real = {"name": "parquet", "root": str(options.data), "subset": 5000}

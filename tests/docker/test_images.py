@@ -25,7 +25,6 @@ from tests.docker.files import (
 )
 
 PINS = versions(ROOT / "constraints.txt")
-EXTRAS = versions(DOCKER / "image" / "extras.txt")
 TARGETS = ("cpu", "cuda", "mlflow")
 OURS = re.compile(r"swast-sweep:([\w.]+)-(\w+)")
 
@@ -67,15 +66,11 @@ def test_the_ray_of_kubernetes_is_the_one_that_was_tested() -> None:
     assert {cluster["rayVersion"] for cluster in ray_clusters()} == {PINS["ray"]}
 
 
-def test_pins_do_not_contradict_each_other() -> None:
-    assert {name: (EXTRAS[name], PINS[name]) for name in EXTRAS if PINS.get(name, EXTRAS[name]) != EXTRAS[name]} == {}
-
-
 @pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
 def test_what_images_install_is_pinned(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     names = {Requirement(line).name for line in lines}
-    assert names - (PINS | EXTRAS).keys() == set()
+    assert names - PINS.keys() == set()
 
 
 def test_every_install_is_held_to_the_pins() -> None:

@@ -34,7 +34,6 @@ AUTH = DOCKER / "image" / "auth.ini"
 CHECKED_HERE = {COMPOSE, *OVERLAYS, *KUBERNETES, MACHINES, *SCRIPTS, DOCKERFILE, README, AUTH, *REQUIREMENTS}
 CHECKED_ELSEWHERE = {
     IGNORE: "test_images.py",
-    DOCKER / "image" / "extras.txt": "test_images.py",
     DOCKER / "image" / "make_bucket.py": "test_scripts.py, ruff",
     DOCKER / "env.example": "test_security.py",
     DOCKER / ".gitignore": "test_security.py",
