@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,11 @@ from orchestration.runner import Progress, run_cell
 from orchestration.store import EARLY_STOPPING, Store
 
 
-def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, None]:
+def attempt(job: Job, data: Callable[[], Bundle], store: Store) -> Generator[Report, None, None]:
     """Train what the store does not hold yet, a report per epoch; the last one says how it ended.
 
-    An error of the cell is a report too, and is kept in the store with its traceback.
+    ``data`` puts the cell's data set onto its device. An error of the cell, there too, is a report, and is kept in the
+    store with its traceback.
     """
     report = Report(job.cell_id)
     try:
@@ -32,7 +33,7 @@ def attempt(job: Job, bundle: Bundle, store: Store) -> Generator[Report, None, N
         steps = run_cell(
             job.cell,
             job.chain,
-            bundle,
+            data(),
             store,
             device=job.device,
             checkpoint_seconds=job.checkpoint_seconds,

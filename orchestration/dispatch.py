@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from orchestration.files import StoreError
 from orchestration.observer import Observer, Report
 from orchestration.past import failure
-from orchestration.store import EARLY_STOPPING, ON_COLLAPSE
+from orchestration.store import EARLY_STOPPING, ON_COLLAPSE, Failure
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.plan import Plan
@@ -137,7 +139,7 @@ class Dispatch:
         """A cell's worker or its node was lost, or the worker was ended because its epoch hung."""
         self._spent += self._flop.pop(cell_id, 0.0)
         self._deaths[cell_id] += 1
-        known = self.sweep.failure(cell_id)
+        known = self._recorded(cell_id)
         reason = why if known is None else known.reason
         again = self._deaths[cell_id] <= DEATHS
         self._scheduler.released(cell_id, again=again)
@@ -162,7 +164,7 @@ class Dispatch:
                 self.sweep.store.forget_failure(self.sweep.end(finished))
                 self._observer.finished(finished)
             return
-        known = self.sweep.failure(cell_id)
+        known = self._recorded(cell_id)
         again = report.ended == "out of memory" and cell_id not in self._alone and self._can_be_alone(cell_id)
         self._scheduler.released(cell_id, again=again)
         if again:
@@ -173,11 +175,17 @@ class Dispatch:
         else:
             self._observer.failed(cell_id, report.reason)
 
+    def _recorded(self, cell_id: str) -> Failure | None:
+        """What is stored of the cell's failure; ``None`` too where the store does not answer: the sweep goes on."""
+        with suppress(StoreError):
+            return self.sweep.failure(cell_id)
+        return None
+
     def _can_be_alone(self, cell_id: str) -> bool:
         return 0 < self._needs[cell_id].gpus < 1
 
     def _fail(self, cell_id: str, reason: str, *, stopped: str = "") -> None:
-        sweep, known = self.sweep, self.sweep.failure(cell_id)
+        sweep, known = self.sweep, self._recorded(cell_id)
         detail, epoch = "" if known is None else known.detail, self._epochs.get(cell_id)
         now = failure(sweep.chains[cell_id], cell_id, reason, detail=detail, rule=stopped, epoch=epoch)
         sweep.store.fail(sweep.end(cell_id), now)

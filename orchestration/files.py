@@ -132,8 +132,12 @@ class RemoteFiles:
 
     def write(self, name: str, content: bytes) -> None:
         """One put."""
-        with _told(f"cannot write {self.place}/{name}"):
-            self._fs.pipe_file(f"{self._root}/{name}", content)
+        what = f"cannot write {self.place}/{name}"
+        try:
+            with _told(what):
+                self._fs.pipe_file(f"{self._root}/{name}", content)
+        except FileNotFoundError as error:  # what is missing to a put is no file
+            raise StoreError(f"{what}: {error}; is there such a bucket?") from error
 
     def names(self, folder: str) -> list[str]:
         """The names directly below a folder."""
@@ -192,9 +196,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def temporary_name(path: Path) -> Path:

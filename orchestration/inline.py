@@ -38,7 +38,7 @@ def _run(dispatch: Dispatch, cell_id: str) -> None:
     sweep, cell = dispatch.sweep, dispatch.cells[cell_id]
     job = sweep.job(cell)
     dispatch.started(cell_id)
-    with closing(attempt(job, sweep.bundle(cell.config).to(job.device), sweep.store)) as reports:
+    with closing(attempt(job, lambda: sweep.bundle(cell.config).to(job.device), sweep.store)) as reports:
         for report in reports:
             dispatch.told(report)
             if (dispatch.exhausted or dispatch.stops(cell_id)) and not report.ended:

@@ -60,7 +60,7 @@ def garbage(store: Store) -> tuple[Held, ...]:
 
     Raises ``UsageError`` for a store in which no sweep has left its plan: everything would be garbage.
     """
-    if not store.files.names("plans"):
+    if not _plans(store):
         raise UsageError(f"{store.place} holds no plan of a sweep, so nothing can be told from garbage; run one first")
     return tuple(state for state in held(store) if not state.named)
 
@@ -71,7 +71,7 @@ def litter(store: Store) -> tuple[str, ...]:
     What was written within ``HOUR`` may be half there because somebody is writing it.
     """
     found: list[str] = []
-    for folder in _folders(store):
+    for folder in (*_folders(store), "plans", "failures"):
         names = store.files.names(folder)
         alone = {f"{name.removesuffix('.state')}.json": name for name in names if name.endswith(".state")}
         half = {state for rows, state in alone.items() if rows not in names}
@@ -82,19 +82,19 @@ def litter(store: Store) -> tuple[str, ...]:
 
 
 def damaged(store: Store) -> tuple[Held, ...]:
-    """The states whose checkpoint or rows do not have their digest; they are set aside."""
-    found = []
-    for state in held(store):
-        entry = store.entry(state.stage, state.epoch)
-        if entry is None or store.state(entry) is None:
-            found.append(state)
-    return tuple(found)
+    """The states whose checkpoint is missing, or it or the rows do not have their digest; they are set aside."""
+    return tuple(state for state in held(store) if not store.whole(state.stage, state.epoch))
+
+
+def _plans(store: Store) -> list[str]:
+    """Their files; one that is being written has another name."""
+    return [f"plans/{name}" for name in store.files.names("plans") if name.endswith(".json")]
 
 
 def _named(store: Store) -> Mapping[tuple[str, int], int]:
     counts: dict[tuple[str, int], int] = {}
-    for name in store.files.names("plans"):
-        listed: list[Any] = json.loads(store.files.read(f"plans/{name}"))
+    for plan in _plans(store):
+        listed: list[Any] = json.loads(store.files.read(plan))
         places = (str(text).partition("/") for text in listed)
         for state in {state for stage, _, epoch in places for state in _with_trunk(store, stage, int(epoch))}:
             counts[state] = counts.get(state, 0) + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import logging
 import os
 import tempfile
@@ -57,13 +58,14 @@ def on_ray(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> Iterator
     Raises as ``run_on_ray``.
     """
     load_ray(joining=address is not None)
-    from orchestration.tuning import fit
+    from orchestration.tuning import fit, shipped
 
     with _cluster(sweep, {sweep.need(cell.config) for cell in cells}, address) as (slots, room):
+        data = shipped(sweep)
 
         def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
             with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
-                fit(dispatch, some, slots, room, folder)
+                fit(dispatch, some, data, slots, room, folder)
 
         yield slots, run
 
@@ -95,7 +97,8 @@ def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[tu
     _connect(address)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        _check_store(sweep, [node["NodeID"] for node in nodes], everywhere=address is not None)
+        if address is not None:
+            _check_nodes(sweep, [node["NodeID"] for node in nodes])
         resources = [node["Resources"] for node in nodes]
         _check_resources(needs, resources)
         yield slots_of(needs, resources, sweep.spec.resources.max_concurrent, may_grow=address is not None)
@@ -187,33 +190,48 @@ def check_address(address: str) -> None:
         raise ClusterError(f"no Ray cluster answers at {address} ({reason}); is it running? --inline needs none")
 
 
-def _check_store(sweep: Sweep, nodes: Sequence[str], *, everywhere: bool) -> None:
-    """Raises ``ClusterError`` when a node does not see the store: its results would be lost to the others."""
+def _check_nodes(sweep: Sweep, nodes: Sequence[str]) -> None:
+    """Raises ``ClusterError`` when a node does not see the store, where its results would be lost to the others, or has
+    another torch than is part of the key of all results.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    if not everywhere:
-        return
     files, probe = sweep.store.files, f".probe-{uuid.uuid4().hex}"
     files.write(probe, b"")
-    sees = ray.remote(num_cpus=0)(_sees)
-    answers = [
-        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(files.locator, probe)
-        for node in nodes
-    ]
-    blind = sum(not seen for seen in ray.get(answers))
+    ask = ray.remote(num_cpus=0)(_answer)
+    answers = ray.get(
+        [
+            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                files.locator, probe
+            )
+            for node in nodes
+        ]
+    )
     files.remove(probe)
+    blind, here = sum(not sees for sees, _ in answers), _torch()
     if blind:
         where = f"{blind} of {len(nodes)} nodes do not see {files.place}"
         raise ClusterError(f"{where}: give --output a folder that all nodes share, or --store an s3:// URL")
+    others = {torch for _, torch in answers} - {here}
+    if others:
+        raise ClusterError(f"this command has torch {here} and nodes have {', '.join(sorted(others))}: install one")
 
 
-def _sees(locator: str, probe: str) -> bool:
-    """Run on a node: whether it sees what the driver wrote."""
+def _answer(locator: str, probe: str) -> tuple[bool, str]:
+    """Run on a node: whether it sees what the driver wrote, and its torch."""
     try:
-        return open_files(locator).read(probe) == b""
+        sees = open_files(locator).read(probe) == b""
     except OSError:
-        return False
+        sees = False
+    return sees, _torch()
+
+
+def _torch() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def our_packages() -> list[Path]:

@@ -105,7 +105,8 @@ class Progress:
         """One line: counts, time left, best cell."""
         total = self._already + len(self._cells)
         counts = f"{self._already + len(self.done)} of {total} cells done, {len(self.running)} running"
-        ended = Counter(map(_ended, self.failures.values()))
+        with self._lock:  # a thread draws
+            ended = Counter(map(_ended, self.failures.values()))
         parts = [counts, f"{ended['failed']} failed", *[f"{ended['stopped']} stopped"] * ("stopped" in ended)]
         parts += [f"{clock(time.monotonic() - self._started)} elapsed"]
         parts += [f"{len(self.collapses)} collapsed"] if self.collapses else []
@@ -125,7 +126,9 @@ class Progress:
 
     def best(self) -> str:
         """The finished cell with the highest accuracy: on validation, or on test where there is no validation split."""
-        reports = [report for report in self.done.values() if report is not None and report.accuracy_test is not None]
+        with self._lock:
+            done = [report for report in self.done.values() if report is not None]
+        reports = [report for report in done if report.accuracy_test is not None]
         if not reports:
             return ""
         best = max(reports, key=_score)

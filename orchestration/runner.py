@@ -14,14 +14,13 @@ from typing import Any
 
 from core.config import CellConfig
 from core.data.bundle import Bundle
-from core.events import Diverged
 from core.measurements import TRAINING_ALONE, Measurements
 from core.state import dump, load
 from core.trainer import Trainer
 from orchestration.files import StoreError
 from orchestration.history import history_row
 from orchestration.past import is_over, resume_point
-from orchestration.store import Store
+from orchestration.store import Store, digest
 from sweeps.stages import Segment
 
 
@@ -79,21 +78,29 @@ def _run_segment(
     """Train to the segment's end; its own earlier checkpoints, but the newest two, are dropped on the way."""
     written, own = time.monotonic(), [] if not rows else [int(rows[-1]["epoch"])]
     for epoch in range(trainer.epoch + 1, segment.last + 1):
-        events = list(trainer.events(until=epoch))
-        rows.append(history_row(events))
-        diverged = isinstance(events[-1], Diverged)
-        ends = diverged or epoch == segment.last
+        rows.append(history_row(list(trainer.events(until=epoch))))
+        ends = trainer.diverged or epoch == segment.last
         due = ends or time.monotonic() - written >= checkpoint_seconds
         if due:
-            store.put(segment.stage, rows, dump(trainer.state()), diverged=diverged, kept=ends)
+            _put(segment.stage, trainer, store, rows, kept=ends)
             own = store.retain(segment.stage, [*own, epoch])
             written = time.monotonic()
         try:
-            yield Progress(rows[-1], due, diverged or epoch == epochs, diverged)
+            yield Progress(rows[-1], due, trainer.diverged or epoch == epochs, trainer.diverged)
         except GeneratorExit:
             if not due:
                 with suppress(StoreError):  # what cannot be kept is trained again
                     store.put(segment.stage, rows, dump(trainer.state()))
             raise
-        if diverged:
+        if trainer.diverged:
             return
+
+
+def _put(stage: str, trainer: Trainer, store: Store, rows: list[Mapping[str, Any]], *, kept: bool) -> None:
+    """Store a checkpoint. Where another worker's is there with other bits, go on from it: a history has no seams."""
+    mine = dump(trainer.state())
+    entry = store.put(stage, rows, mine, diverged=trainer.diverged, kept=kept)
+    theirs = None if entry.state_digest == digest(mine) else store.state(entry)
+    if theirs is not None:
+        trainer.restore(load(theirs))
+        rows[:] = entry.rows

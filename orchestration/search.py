@@ -73,8 +73,8 @@ class Search:
         settled = []
         for candidate, trial in self._running():
             left = [cell for cell in self._cells(candidate.needs) if not self.sweep.finished(cell)]
-            if any(self.sweep.failure(cell.cell_id) is None for cell in left):
-                continue
+            if left and all(self.sweep.failure(cell.cell_id) is None for cell in left):
+                continue  # one that failed is not tried again, and without it there is no verdict
             settled.append((candidate, self._verdict(candidate) if not left else None))
             self._tell(candidate, trial, settled[-1][1])
         return tuple(settled)

@@ -49,8 +49,8 @@ class ForestSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A cell ended, or the sweep is being stopped; of a lost worker ``Workers`` hears more."""
-        cell_id = self._cells.pop(trial_id)
-        if error:
+        cell_id = self._cells.pop(trial_id, None)
+        if error or cell_id is None:
             return
         if result is not None and result.get("ended"):
             self._dispatch.told(_report(result))

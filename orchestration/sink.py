@@ -93,7 +93,7 @@ class Sink:
             _hasten_sqlite()
         self._client: MlflowClient = MlflowClient(tracking_uri=uri)
         self._experiment = self._open_experiment(local=uri.startswith("sqlite"))
-        source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
+        source = {"mlflow.source.name": "swast run", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
         self._tags = {"sweep": sweep.spec.name, **source, **provenance(sweep.devices)}
         known = list(self._runs())
         keys = {cell_id: segments[-1].stage for cell_id, segments in sweep.chains.items()}
@@ -301,6 +301,14 @@ def _hasten_sqlite() -> None:
 
     if not event.contains(Engine, "connect", _do_not_sync):
         event.listen(Engine, "connect", _do_not_sync)
+
+
+def _user() -> str:
+    """Who this is; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _do_not_sync(connection: Any, _: Any) -> None:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from orchestration.files import StoreError, open_files
 from orchestration.redaction import without_secrets
@@ -83,18 +83,20 @@ class Store:
     ) -> Entry:
         """Add the checkpoint after the last of ``rows``; ``kept``: a segment ends there.
 
-        Raises ``StoreError`` when the place cannot be written; what was there before stays.
+        Returns what is there then: another worker's entry where that was first, be its bits others or not (on a GPU
+        they are): what goes on from here goes on from it. Raises ``StoreError`` when the place cannot be written; what
+        was there before stays.
         """
         first, epoch = int(rows[0]["epoch"]), int(rows[-1]["epoch"])
-        entry = Entry(stage, first, epoch, tuple(rows), diverged, hashlib.sha256(state).hexdigest(), kept)
+        entry = Entry(stage, first, epoch, tuple(rows), diverged, digest(state), kept)
         there = self.entry(stage, epoch)
-        whole = there is not None and there.first <= first  # else it leans on an entry that may be gone
-        if there is not None and whole and there.state_digest == entry.state_digest and self.state(there) is not None:
-            return self.keep(there) if kept else there  # another worker was first; its recorded times stay
-        entry = replace(entry, kept=kept or (there is not None and there.kept))
-        self.files.write(_name(stage, epoch, "state"), state)
-        self.files.write(_name(stage, epoch, "json"), _encode(entry))
-        return entry
+        if not _holds(there, entry) or self.state(there) is None:
+            self.files.write(_name(stage, epoch, "state"), state)
+            there = self.entry(stage, epoch)  # that took a while: somebody may have been first after all
+            if not _holds(there, entry) or there.state_digest != entry.state_digest:
+                there = replace(entry, kept=kept or (there is not None and there.kept))
+                self.files.write(_name(stage, epoch, "json"), _encode(there))
+        return self.keep(there) if kept else there
 
     def keep(self, entry: Entry) -> Entry:
         """Keep an entry from whoever only passes by: a segment ends there."""
@@ -127,10 +129,24 @@ class Store:
             state = self.files.read(_name(entry.stage, entry.epoch, "state"))
         except FileNotFoundError:
             return None
-        if hashlib.sha256(state).hexdigest() == entry.state_digest:
+        if digest(state) == entry.state_digest:
             return state
         self._set_aside(entry.stage, entry.epoch)
         return None
+
+    def whole(self, stage: str, epoch: int) -> bool:
+        """Whether rows and checkpoint have their digests; else the entry is set aside. What is dropped meanwhile is."""
+        try:
+            entry = _decode(self.files.read(_name(stage, epoch, "json")))
+            if digest(self.files.read(_name(stage, epoch, "state"))) == entry.state_digest:
+                return True
+        except FileNotFoundError:
+            if epoch not in self.epochs(stage):
+                return True
+        except (ValueError, KeyError, TypeError):
+            pass
+        self._set_aside(stage, epoch)
+        return False
 
     def retain(self, stage: str, epochs: Sequence[int]) -> list[int]:
         """Drop the checkpoints after these epochs but the newest ``KEEP``, which are returned, and those kept."""
@@ -205,6 +221,11 @@ class Store:
         log.warning("damaged checkpoint set aside as %s.damaged; the one before it is used", where)
 
 
+def _holds(there: Entry | None, entry: Entry) -> TypeGuard[Entry]:
+    """Whether an entry has the rows of another one; else it leans on one before it, which may be gone."""
+    return there is not None and there.first <= entry.first
+
+
 def _folder(stage: str) -> str:
     return f"segments/{stage[:2]}/{stage}"
 
@@ -217,15 +238,20 @@ def _failure(end: str) -> str:
     return f"failures/{end}.json"
 
 
+def digest(content: bytes) -> str:
+    """What tells whether bytes are as they were written."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _encode(entry: Entry) -> bytes:
     body = json.dumps({**vars(entry), "rows": list(entry.rows)}, sort_keys=True, allow_nan=False)
-    return json.dumps({"digest": hashlib.sha256(body.encode()).hexdigest(), "entry": body}).encode()
+    return json.dumps({"digest": digest(body.encode()), "entry": body}).encode()
 
 
 def _decode(content: bytes) -> Entry:
     """Raises ``ValueError`` when the content is not what ``_encode`` wrote."""
     outer = json.loads(content)
-    if hashlib.sha256(outer["entry"].encode()).hexdigest() != outer["digest"]:
+    if digest(outer["entry"].encode()) != outer["digest"]:
         raise ValueError("the entry's digest does not match")
     entry = Entry(**json.loads(outer["entry"]))
     return replace(entry, rows=tuple(entry.rows))

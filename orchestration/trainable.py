@@ -7,7 +7,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray import tune
+import ray
+from ray import ObjectRef, tune
 
 from core.data.bundle import Bundle
 from orchestration.job import Job
@@ -29,8 +30,8 @@ class Work:
     """By cell_id."""
     sources: Mapping[str, str]
     """The key of each cell's data set."""
-    bundles: Mapping[str, Bundle]
-    """Data sets as arrays (``packed``), which the workers of a node map instead of copying."""
+    bundles: Mapping[str, ObjectRef[Bundle]]
+    """Data sets as arrays (``packed``) in the object store, which the workers of a node map instead of copying."""
     store: str
     epoch_timeout: float
     threads: Mapping[str, int]
@@ -90,7 +91,7 @@ class CellTrainable(tune.Trainable):
         """Begins when ``step`` asks, so that an error in setting up is the cell's and not the worker's."""
         from orchestration.attempt import attempt  # torch comes along, for workers alone
 
-        yield from attempt(job, self._bundle(job), self._store)
+        yield from attempt(job, lambda: self._bundle(job), self._store)
 
     def _close(self) -> None:
         reports = getattr(self, "_reports", None)
@@ -105,6 +106,7 @@ class CellTrainable(tune.Trainable):
 
     def _bundle(self, job: Job) -> Bundle:
         key = (self._work.sources[job.cell_id], job.device)
-        if key not in self._bundles:
-            self._bundles[key] = unpacked(self._work.bundles[key[0]]).to(job.device)
+        if key not in self._bundles:  # one at a time: a device has better use for its memory
+            self._bundles.clear()
+            self._bundles[key] = unpacked(ray.get(self._work.bundles[key[0]])).to(job.device)
         return self._bundles[key]

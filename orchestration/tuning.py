@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ray import tune
+import ray
+from ray import ObjectRef, tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.execution import class_cache
 
+from core.data.bundle import Bundle
 from orchestration import keeping
 from orchestration.dispatch import Dispatch
 from orchestration.packing import packed
@@ -23,13 +25,28 @@ SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "
 """What Tune would copy from our environment into the trials', by way of Ray's logs. Nodes have their own."""
 
 
-def fit(dispatch: Dispatch, cells: Sequence[Cell], slots: int, room: Need | None, scratch: str) -> None:
-    """Run the cells on at most ``slots`` actors at once, in ``room``. Ctrl-C and the budget return early."""
+def shipped(sweep: Sweep) -> Mapping[str, ObjectRef[Bundle]]:
+    """The sweep's data sets in the object store: nodes fetch what they need, once, however often ``fit`` is called."""
+    return {key: ray.put(packed(bundle)) for key, bundle in sweep.bundles.items()}
+
+
+def fit(
+    dispatch: Dispatch,
+    cells: Sequence[Cell],
+    data: Mapping[str, ObjectRef[Bundle]],
+    slots: int,
+    room: Need | None,
+    scratch: str,
+) -> None:
+    """Run the cells on at most ``slots`` actors at once, in ``room``. Ctrl-C and the budget return early.
+
+    ``data``: what ``shipped`` returned.
+    """
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it counts a cell that was tried again as lost
     sweep = dispatch.sweep
     keeping.remember(sweep)
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
-    trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells))
+    trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells, data))
     tuner = Tuner(
         tune.with_resources(trainable, _needs(dispatch)),
         tune_config=TuneConfig(
@@ -60,14 +77,14 @@ def _needs(dispatch: Dispatch) -> Callable[[dict[str, Any]], Any]:
     return needs
 
 
-def work_of(sweep: Sweep, cells: Sequence[Cell]) -> Work:
+def work_of(sweep: Sweep, cells: Sequence[Cell], data: Mapping[str, ObjectRef[Bundle]]) -> Work:
     """What workers must know of these cells."""
     needs = {cell.cell_id: sweep.need(cell.config) for cell in cells}
     sources = {cell.cell_id: source_key(cell.config) for cell in cells}
     return Work(
         jobs={cell.cell_id: sweep.job(cell) for cell in cells},
         sources=sources,
-        bundles={key: packed(sweep.bundles[key]) for key in set(sources.values())},
+        bundles={key: data[key] for key in set(sources.values())},
         store=sweep.store.files.locator,
         epoch_timeout=sweep.spec.epoch_timeout,
         threads={cell_id: need.threads for cell_id, need in needs.items()},

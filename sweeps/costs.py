@@ -127,6 +127,14 @@ def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
     return updates_due(update_every, epoch, step, steps, cell.select_every)
 
 
+def starts_too_late(cell: CellConfig) -> int | None:
+    """The epoch in which a gradual pruner removes everything at once, as its start is not before its end; or ``None``."""
+    if not prunes(cell) or not hasattr(cell.pruner, "end") or _position(cell, 1) == 1:
+        return None
+    first = next(epoch for epoch in range(1, cell.epochs + 1) if _position(cell, epoch) > 0)
+    return first if _position(cell, first) == 1 else None
+
+
 def _position(cell: CellConfig, epoch: int) -> float:
     """A pruner with a start and an end removes gradually, without an end at once; any other before the first step."""
     if not hasattr(cell.pruner, "start") or epoch == cell.epochs:

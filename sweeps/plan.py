@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from core.config import CellConfig, as_dict
+from core.config import CellConfig, as_dict, prunes
 from core.data import Facts, Source
 from core.measurements import Measurements
 from sweeps.cells import Cell, Cells, expand, joint
-from sweeps.costs import Cost, check, cost, epochs_of, updates_after_switch, work
+from sweeps.costs import Cost, check, cost, epochs_of, starts_too_late, updates_after_switch, work
 from sweeps.scheduler import Simulation, simulate
 from sweeps.sharing import Load, Pace, Work, alone, left_of, segments_of
 from sweeps.spec import SpecError, SweepSpec
@@ -258,6 +258,7 @@ def _points(
 def _warnings(spec: SweepSpec, configs: list[CellConfig], forecasts: tuple[Forecast, ...]) -> Iterator[str]:
     yield from _nothing_lost_twice(configs, forecasts)
     yield from _idle(spec, configs)
+    yield from _at_once(configs)
     seeds = min(Counter(replace(config, seed=0) for config in configs).values())
     if seeds < FEW_SEEDS:
         number = "1 seed" if seeds == 1 else f"{seeds} seeds"
@@ -279,6 +280,18 @@ def _nothing_lost_twice(configs: list[CellConfig], forecasts: tuple[Forecast, ..
         f"{len(still)} of {sum(map(joint, configs))} joint cells have no mask update after their first selection, so "
         f"nothing can be lost twice in them: {'; '.join(advice)}"
     )
+
+
+def _at_once(configs: list[CellConfig]) -> Iterator[str]:
+    """Pruners that are meant to remove little by little and have no time for it."""
+    found = [(config, epoch) for config in configs if (epoch := starts_too_late(config)) is not None]
+    if found:
+        names = ", ".join(sorted({config.pruner.name for config, _ in found}))
+        yield (
+            f"{len(found)} of {sum(map(prunes, configs))} pruned cells lose all their weights at once, in epoch "
+            f"{min(epoch for _, epoch in found)}: {names} starts by default at the first selection, and that is not "
+            "before pruner.end; give pruner.start, or lower select_every or warmup_epochs"
+        )
 
 
 def _idle(spec: SweepSpec, configs: list[CellConfig]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -32,6 +33,7 @@ class Craig(Selector):
     """
 
     name: Literal["craig"] = "craig"
+    semantics_version: ClassVar[int] = 2
 
     summary: ClassVar[str] = "weighted samples whose gradients are nearest to all others of their class"
     source: ClassVar[str] = "Mirzasoleiman et al. 2020, arXiv 1906.01827"
@@ -56,7 +58,11 @@ class Craig(Selector):
 
     @override
     def arithmetic(self, sizes: Sizes) -> float:
-        return 2.0 * sizes.samples**2 * (sizes.classes + sizes.features) / sizes.classes
+        distances = 2.0 * sizes.samples**2 * (sizes.classes + sizes.features) / sizes.classes
+        in_class = sizes.samples / sizes.classes
+        # A row that is computed again whenever it is read is read some ln(picks) times more.
+        again = 1 + math.log(max(1.0, sizes.chosen / sizes.classes)) if in_class**2 > HELD else 0.0
+        return distances * (1 + again)
 
 
 def _rows(gradients: Gradients) -> Callable[[Tensor], Tensor]:

@@ -30,6 +30,7 @@ class D2(Selector):
     """
 
     name: Literal["d2"] = "d2"
+    semantics_version: ClassVar[int] = 2
     score: Difficulty = "forgetting"
     """How hard a sample is: how often it was forgotten, or the area under its margin."""
     neighbours: Count = 5
@@ -57,7 +58,8 @@ class D2(Selector):
 
     @override
     def arithmetic(self, sizes: Sizes) -> float:
-        distances = 2.0 * ((1 - self.cutoff) * sizes.samples) ** 2 * sizes.features
+        left = max((1 - self.cutoff) * sizes.samples, sizes.chosen)
+        distances = 2.0 * left**2 * sizes.features
         return distances / sizes.classes if self.balanced else distances
 
     def _spread_out(self, features_ND: Tensor, difficulty_N: Tensor, picks: int) -> Tensor:

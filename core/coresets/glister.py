@@ -29,6 +29,7 @@ class Glister(Selector):
     """
 
     name: Literal["glister"] = "glister"
+    semantics_version: ClassVar[int] = 2
     rounds: Count = 15
     """An equal part of the coreset is taken in each."""
     step_size: Positive = 0.01
@@ -54,7 +55,9 @@ class Glister(Selector):
     @override
     def arithmetic(self, sizes: Sizes) -> float:
         sides = sizes.classes if self.balanced else 1  # each quota goes against the whole validation split
-        return 2.0 * self.rounds * (sizes.samples + 2 * sides * sizes.validation) * sizes.classes * sizes.features
+        taken = sizes.chosen / 2  # on average over the rounds
+        rows = sizes.samples + 2 * sides * sizes.validation + taken
+        return 2.0 * self.rounds * rows * sizes.classes * sizes.features
 
     def _greedy(self, gradients: Gradients, validation: Samples, size: int) -> Tensor:
         import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
@@ -87,6 +88,8 @@ class LowRank(Pruner):
         weight = view.weights[name]
         rate = next(group.prune_rate for group in view.groups if name in group.layers)
         best, least = None, view.probe.validation_loss({name: weight})
+        if not math.isfinite(least):
+            return None  # a run that diverges is told after its epoch, and has no decomposition
         for rank in ranks(weight.shape, rate):
             up_OR, down_RI = truncated(weight, rank)
             loss = view.probe.validation_loss({name: up_OR @ down_RI})

@@ -24,8 +24,8 @@ class Screening(Gradual):
     """Remove the weights of least ``share`` * rank(F) + (1 - share) * rank(abs(w)), along a cubic schedule.
 
     F is the one-way analysis of variance, across the classes of the calibration batch, of a weight's contribution: the
-    weight times its input, averaged over the positions at which it is applied. Both ranks are within the whole group,
-    as shares of its weights, so that the two have one scale; equal values have equal rank.
+    weight times its input, averaged over all positions of that, whatever the layer's stride and padding. Both ranks are
+    within the whole group, as shares of its weights, so that the two have one scale; equal values have equal rank.
     Our readings: this form of the contribution, of which F sees the input alone (it does not change with scale); the
     mixture; the gradual schedule of ``gmp``; one rate for all layers by default, as a global ranking removes whole
     layers whose inputs tell classes least apart. Where a layer's input is not visible (attention's output projection,

@@ -139,11 +139,11 @@ def test_only_what_no_segment_ends_in_is_dropped(tmp_path: Path) -> None:
 
 
 def test_what_a_segment_of_another_sweep_ends_in_stays_so_when_its_bytes_are_others(tmp_path: Path) -> None:
-    """On a GPU no two runs have equal bits: who passes by later rewrites the entry, and may not drop it."""
+    """On a GPU no two runs have equal bits: who passes by later takes over the entry, and may not drop it."""
     store = Store(tmp_path)
-    store.put(STAGE, rows(2), b"one", kept=True)
-    again = store.put(STAGE, rows(2), b"another")
-    assert again.kept
+    first = store.put(STAGE, rows(2), b"one", kept=True)
+    assert store.put(STAGE, [{**row, "seconds": 9} for row in rows(2)], b"another") == first
+    assert store.state(first) == b"one"
     store.retain(STAGE, [2, 3, 4])
     assert store.epochs(STAGE) == [2]
 
