@@ -115,7 +115,10 @@ def plan(
     set_: Set = None,
     output: Output = Path("outputs"),
     store: Place = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="Foretell the time on so many GPUs, a whole one for a cell that asks for none.")] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=1, help="Foretell the time on so many GPUs, a whole one for a cell that asks for none."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Foretell the time of so many cells at once.")] = None,
 ) -> None:
     """Say what would run: cells, what they share, epochs, FLOPs, time, warnings. Starts nothing."""

@@ -78,7 +78,7 @@ def _libraries() -> Iterator[Finding]:
             yield Finding(
                 name,
                 False,
-                f"cannot be imported ({error}){hint}; install again: pip install --constraint constraints.txt --editable .",
+                f"cannot be imported ({error}){hint}; run pip install --constraint constraints.txt --editable .",
             )
         else:
             yield Finding(name, True, str(getattr(module, "__version__", "")))

@@ -330,7 +330,10 @@ def ui(folder: Path | None, port: int, output: Path, console: Console) -> None:
     if not database.parent.is_dir():
         raise UsageError(f"there is no folder {database.parent} and so no mlflow.db; give the output folder of a sweep")
     if not database.is_file():
-        raise UsageError(f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri; open that server, or run the same command without them to write one")
+        raise UsageError(
+            f"{database.parent} holds no mlflow.db: it was run with --inline or another --tracking-uri; "
+            "open that server, or run the same command without the option, which writes one"
+        )
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise UsageError(f"port {port} is in use; choose another with --port")

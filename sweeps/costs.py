@@ -17,9 +17,8 @@ from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scor
 from core.measurements import TRAINING_ALONE, Measurements
 from core.models import Model
 from core.pruning.pruner import CALIBRATION, Pruner
-from core.pruning.scope import Group
 from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
-from core.pruning.scope import Scope, groups
+from core.pruning.scope import Group, Scope, groups
 from core.rounding import count
 from core.schedule import batches_in, due_at, phase, selects, switches, switches_at
 from sweeps.sharing import Work
@@ -128,7 +127,7 @@ def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
 
 
 def starts_too_late(cell: CellConfig) -> int | None:
-    """The epoch in which a gradual pruner removes everything at once, as its start is not before its end; or ``None``."""
+    """The epoch in which a gradual pruner removes all at once, as its start is not before its end; else ``None``."""
     if not prunes(cell) or not hasattr(cell.pruner, "end") or _position(cell, 1) == 1:
         return None
     first = next(epoch for epoch in range(1, cell.epochs + 1) if _position(cell, epoch) > 0)

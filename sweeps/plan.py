@@ -288,9 +288,9 @@ def _at_once(configs: list[CellConfig]) -> Iterator[str]:
     if found:
         names = ", ".join(sorted({config.pruner.name for config, _ in found}))
         yield (
-            f"{len(found)} of {sum(map(prunes, configs))} pruned cells lose all their weights at once, in epoch "
-            f"{min(epoch for _, epoch in found)}: {names} starts by default at the first selection, and that is not "
-            "before pruner.end; give pruner.start, or lower select_every or warmup_epochs"
+            f"{len(found)} of {sum(map(prunes, configs))} pruned cells are pruned in one step, in epoch "
+            f"{min(epoch for _, epoch in found)}: {names} would begin at pruner.start, by default the first selection, "
+            "and that is not before pruner.end; set it, or lower select_every or warmup_epochs"
         )
 
 

@@ -57,7 +57,9 @@ def test_every_file_keeps_to_its_layer(path: Path) -> None:
 
 def test_no_imports_go_in_a_circle() -> None:
     """Those for types included."""
-    modules = {name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources()}
+    modules = {
+        name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources()
+    }
     uses = {
         module: {name if name in modules else name.rpartition(".")[0] for name in imported(path)}
         for module, path in modules.items()
@@ -85,4 +87,6 @@ def test_planning_and_analysis_load_nothing_heavy() -> None:
 
 
 def test_the_command_line_starts_without_ray_and_mlflow() -> None:
-    assert loaded_after("import orchestration.cli, orchestration.inline", ("ray", "mlflow", "optuna", "scipy.stats")) == []
+    assert (
+        loaded_after("import orchestration.cli, orchestration.inline", ("ray", "mlflow", "optuna", "scipy.stats")) == []
+    )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Gradients:
     """(p - y) x [h, 1] of N samples in factored form: a matrix of C x (D + 1) each, the bias's column last.
 
-    Their products are those of the factors: <g_i, g_j> = <e_i, e_j> (<h_i, h_j> + 1). A classifier without a bias, which
-    of all architectures hardly one has, counts as if it had one.
+    Their products are those of the factors: <g_i, g_j> = <e_i, e_j> (<h_i, h_j> + 1). A classifier without
+    a bias, which hardly any architecture has, counts as if it had one.
     """
 
     error_NC: Tensor

@@ -24,8 +24,9 @@ class InfoBatch(Selector):
 
     All others are kept with weight 1, those that were never trained on too. Past ``until``, a fraction of the epochs,
     everything is kept. Our readings: r = 1 - alpha, with alpha the share that a whole number of samples comes to, so a
-    coreset holds alpha of the samples below the mean and all above it, more than alpha of all; and weights are relative, as those of every coreset here (the loss is the weighted
-    mean of a batch), where the original divides by the batch size, which lengthens the steps by the mean weight too.
+    coreset holds alpha of the samples below the mean and all above it, more than alpha of all; and weights are
+    relative, as those of every coreset here (the loss is the weighted mean of a batch), where the original divides by
+    the batch size, which lengthens the steps by the mean weight too.
     """
 
     name: Literal["infobatch"] = "infobatch"

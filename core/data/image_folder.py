@@ -86,7 +86,7 @@ class ImageFolder(Folders):
     """
 
     name: Literal["image_folder"] = "image_folder"
-    summary: ClassVar[str] = "images in train/CLASS/ and test/CLASS/ or val/CLASS/ folders (ImageNet too), scaled to one size"
+    summary: ClassVar[str] = "images in train/CLASS/ and test/CLASS/ or val/CLASS/ (ImageNet too), scaled to one size"
 
     def listed_test(self, label_of: dict[str, int]) -> Listed:
         """From test/, else val/."""

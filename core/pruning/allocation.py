@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from core.pruning.mask import kept, top_of_all, top_of_each
-from core.pruning.scope import Group
 from core.pruning.schedule import density_at
+from core.pruning.scope import Group
 from core.rounding import count, largest_remainder
 
 if TYPE_CHECKING:

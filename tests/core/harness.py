@@ -21,8 +21,7 @@ from core.probe import NetworkProbe
 from core.pruning.couplings import Structure
 from core.pruning.cuts import Surgery
 from core.pruning.pruner import Moment, Probe, Pruner, View
-from core.pruning.scope import Group
-from core.pruning.scope import classifier, groups, prunable
+from core.pruning.scope import Group, classifier, groups, prunable
 from core.rng import generator
 from core.surgery import operate
 

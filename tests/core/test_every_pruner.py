@@ -15,11 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.methods import PrunerChoice
 from core.pruning import PRUNERS
-from core.pruning.mask import density, kept
 from core.pruning.cuts import Surgery
+from core.pruning.mask import density, kept
 from core.pruning.pruner import Moment, Pruner
-from core.pruning.scope import Group
-from core.pruning.scope import prunable
+from core.pruning.scope import Group, prunable
 from core.rounding import count
 from core.surgery import recorded
 from tests.core.harness import EPOCHS, Run, digest, moment, network, one_group, two_groups

@@ -14,8 +14,7 @@ from torch.nn.utils import prune
 from core.pruning import scores
 from core.pruning.allocation import keep_top
 from core.pruning.mask import density, equal, kept, removed, top, top_of_all, top_of_each
-from core.pruning.scope import Group
-from core.pruning.scope import prunable
+from core.pruning.scope import Group, prunable
 from core.rounding import count
 from tests.core.harness import network
 

@@ -22,11 +22,10 @@ from core.pruning.lnpt import LNPT, _filled
 from core.pruning.none import NoPruning
 from core.pruning.probmask import ProbMask
 from core.pruning.pruner import Pruner, View
-from core.pruning.scope import Group
 from core.pruning.random import Random
 from core.pruning.rigl import RigL
 from core.pruning.schedule import PerInterval
-from core.pruning.scope import prunable
+from core.pruning.scope import Group, prunable
 from core.pruning.screening import Screening, _per_weight, f_statistic
 from core.pruning.set import SET
 from core.pruning.seven import SEVEN

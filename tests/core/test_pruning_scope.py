@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from core.pruning.scope import Group
-from core.pruning.scope import classifier, groups, prunable
+from core.pruning.scope import Group, classifier, groups, prunable
 from tests.core.harness import network
 
 LAYERS = {"conv.weight": (4, 3, 3, 3), "hidden.weight": (8, 4), "head.weight": (2, 8)}

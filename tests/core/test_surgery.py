@@ -21,12 +21,11 @@ from core.projection import truncated
 from core.pruning import PRUNERS
 from core.pruning.channels import Channels
 from core.pruning.couplings import Coupling, Structure, surgery_of
-from core.pruning.lowrank import LowRank, ranks
 from core.pruning.cuts import Surgery
+from core.pruning.lowrank import LowRank, ranks
 from core.pruning.pruner import View
-from core.pruning.scope import Group
 from core.pruning.rows import Rows
-from core.pruning.scope import prunable
+from core.pruning.scope import Group, prunable
 from core.pruning.structured import Structured, nearest, removal_order
 from core.state import dump, load
 from core.surgery import after, operate, read, recorded

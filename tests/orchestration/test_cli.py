@@ -247,6 +247,11 @@ def test_a_wrong_grid_is_one_sentence_and_starts_nothing(
     ("arguments", "part"),
     [
         (["run", "nowhere.yaml"], "nowhere.yaml"),
+        (
+            ["run", "nowhere.yaml", "--budget", "1h", "--budget", "90m"],
+            "--budget 90m: a time is given already",
+        ),
+        (["plan", "nowhere.yaml", "--gpus", "4", "--workers", "2"], "--gpus and --workers both say how many cells"),
         (["analyze", "nowhere"], "nowhere"),
         (["status", "nowhere"], "sweep.yaml"),
         (["store", "verify", "nowhere"], "nowhere holds no store of a sweep; a sweep's own is OUTPUT/NAME/store"),
@@ -268,7 +273,8 @@ def test_the_folder_is_named_whose_grid_needs_a_method_that_is_not_here(
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("cell: {pruner: {name: somebodys}}\naxes: {seed: [0]}\n")
     told = refused(capsys, monkeypatch, "status", tmp_path)
-    assert told.startswith(f"swast: {tmp_path}: sweep.yaml, line 1") and "somebodys" in told
+    assert told.startswith(f"swast: {tmp_path}: sweep.yaml, line 1")
+    assert "somebodys" in told
 
 
 def test_a_second_run_of_one_sweep_says_who_holds_it(tmp_path: Path) -> None:

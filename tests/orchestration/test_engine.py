@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from core.data.bundle import Bundle
 from core.state import dump
 from core.trainer import Trainer
 from orchestration import keeping
+from orchestration.attempt import attempt
 from orchestration.budget import parse as parse_budget
 from orchestration.dispatch import DEATHS, Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import open_files, temporary_name
 from orchestration.inline import run_inline
 from orchestration.observer import Report
-from orchestration.store import Store
+from orchestration.store import Failure, Store
 from orchestration.sweep import Sweep, prepare
 from orchestration.tables import tables, totals
 from orchestration.views import planned
@@ -288,6 +291,64 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert len(keeping.damaged(sweep.store)) == 1
     assert keeping.damaged(sweep.store) == ()
+
+
+def test_verify_finds_a_missing_checkpoint_and_the_next_run_trains_it_again(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY, "axes.seed=[0]"))
+    before = results(sweep)
+    end = sweep.chains[sweep.cells.cells[0].cell_id][-1]
+    sweep.store.files.remove(f"segments/{end.stage[:2]}/{end.stage}/{end.last:05d}.state")
+    assert [(state.stage, state.epoch) for state in keeping.damaged(sweep.store)] == [(end.stage, end.last)]
+    assert keeping.damaged(sweep.store) == ()
+    again = tiny(tmp_path, TINY, "axes.seed=[0]")
+    assert [cell.cell_id for cell in again.to_do()] == [sweep.cells.cells[0].cell_id]
+    for ours, theirs in zip(results(run(again)), before, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+    assert keeping.damaged(again.store) == (), "what was set aside before is not damaged once more"
+
+
+def test_half_a_plan_that_a_killed_command_left_is_no_plan(tmp_path: Path) -> None:
+    sweep = run(tiny(tmp_path, TINY, "axes.seed=[0]"))
+    held, half = list(keeping.held(sweep.store)), sweep.folder / "store" / "plans" / ".tiny.json.node.7.tmp"
+    half.write_text("[")
+    assert list(keeping.held(sweep.store)) == held
+    assert keeping.litter(sweep.store) == ()
+    os.utime(half, (0, 0))
+    assert keeping.litter(sweep.store) == ("plans/.tiny.json.node.7.tmp",)
+
+
+def test_a_store_that_cannot_be_read_for_a_while_fails_cells_and_not_the_sweep(tmp_path: Path) -> None:
+    sweep, told = tiny(tmp_path, TINY, "axes.seed=[0]"), Recorder()
+    hands = dispatch(sweep, told)
+    place = sweep.folder / "store"
+    place.mkdir(parents=True)
+    (place / "failures").symlink_to("failures")
+    first, second = hands.next(), hands.next()
+    assert first is not None
+    assert second is not None
+    hands.told(Report(first, ended="failed", reason="StoreError: cannot write"))
+    hands.died(second)
+    assert told.calls == [("failed", first), ("retried", second)]
+    assert sweep.store.failure(sweep.end(first)) == Failure(first, "StoreError: cannot write")
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"), [(ValueError("no such file"), "failed"), (torch.OutOfMemoryError("CUDA"), "out of memory")]
+)
+def test_data_that_do_not_reach_their_device_are_the_cells_failure(
+    tmp_path: Path, error: Exception, ended: str
+) -> None:
+    sweep = tiny(tmp_path, TINY, "axes.seed=[0]")
+    cell = sweep.cells.cells[0]
+
+    def data() -> Bundle:
+        raise error
+
+    (report,) = attempt(sweep.job(cell), data, sweep.store)
+    assert (report.ended, report.reason) == (ended, f"{type(error).__name__}: {error}")
+    failure = sweep.failure(cell.cell_id)
+    assert failure is not None
+    assert failure.reason == report.reason
 
 
 def test_sweeps_that_share_a_store_share_their_trunks(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.data.load import load_bundle
-from core.state import dump
+from core.state import dump, load
 from core.trainer import Trainer
+from orchestration.history import history_row
 from orchestration.past import finished_rows, resume_point, rows_so_far
 from orchestration.runner import run_cell
 from orchestration.sweep import Sweep
@@ -67,6 +69,26 @@ def test_a_cell_goes_on_from_the_trunk_of_another(tmp_path: Path) -> None:
     assert len(steps(sweep, second)) == 5
     rows, diverged = sweep.history(second) or ([], True)
     assert ([row["epoch"] for row in rows], diverged) == ([1, 2, 3, 4, 5, 6], False)
+
+
+def test_where_another_worker_stored_other_bits_a_cell_goes_on_from_those(tmp_path: Path) -> None:
+    """As two commands on GPUs over one store do: no run's history has a seam of two trainings."""
+    sweep = tiny(tmp_path)
+    cell = joint_cell(sweep)
+    chain, bundle = sweep.chains[cell.cell_id], sweep.bundle(cell.config)
+    other = Trainer(replace(cell.config, seed=cell.config.seed + 1), bundle)
+    theirs = [history_row(list(other.events(until=epoch))) for epoch in (1, 2, 3)]
+    state = dump(other.state())
+    iterator = run_cell(cell.config, chain, bundle, sweep.store, checkpoint_seconds=0)
+    assert [next(iterator).row["epoch"] for _ in range(2)] == [1, 2]
+    sweep.store.put(chain[-1].stage, theirs[1:], state)
+    list(iterator)
+    rows, _ = finished_rows(chain, sweep.store) or ([], True)
+    assert rows[1:3] == theirs[1:]
+    expected = Trainer(cell.config, bundle)
+    expected.restore(load(state))
+    list(expected.events())
+    assert final_state(sweep, cell) == dump(expected.state())
 
 
 def test_checkpoints_are_rare_unless_due(tmp_path: Path) -> None:

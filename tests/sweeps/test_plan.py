@@ -266,6 +266,10 @@ def test_without_torch_samples_are_all_there_is(monkeypatch: pytest.MonkeyPatch)
             ["axes.coreset_ratio=[1]", "preservation=complete"],
             "preservation complete does nothing: it acts on coresets",
         ),
+        (
+            ["pruner=gmp", "axes.coreset_ratio=[1]", "select_every=20"],
+            "2 of 2 pruned cells are pruned in one step, in epoch 12: gmp would begin at pruner.start",
+        ),
         (["axes.seed=[0]"], "some cells have 1 seed only: intervals need 3 or more, add values to axes.seed"),
         ([], "some cells have 2 seeds only"),
         (["baselines=false"], "baselines: false, so gains and synergies are undefined"),
