@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping, Set
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +51,12 @@ class Files(Protocol):
 
     def rename(self, name: str, new: str) -> None:
         """Give it another name if it is there."""
+
+    def listed(self) -> Files:
+        """The same, for who asks of thousands of names, most of which are not there: that takes no requests then.
+
+        What others write later may be missing in it.
+        """
 
 
 def open_files(place: str | Path) -> Files:
@@ -108,13 +116,18 @@ class LocalFiles:
         with contextlib.suppress(FileNotFoundError), _told(f"cannot rename {self.root / name}"):
             os.replace(self.root / name, self.root / new)
 
+    def listed(self) -> LocalFiles:
+        """Itself: a disk is quick to say what is not there."""
+        return self
+
 
 class RemoteFiles:
-    """Files in an object store: one put is atomic there, and nothing is listed from a cache."""
+    """Files in an object store: one put is atomic there, and nothing is listed from a cache but ``listed`` says so."""
 
     def __init__(self, url: str) -> None:
         import fsspec
 
+        self._listed: Mapping[str, Set[str]] | None = None
         self.place = without_secrets(url)
         if self.place != url:  # fsspec would take them for a part of the name
             way = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what its protocol reads) on every node instead"
@@ -127,6 +140,9 @@ class RemoteFiles:
 
     def read(self, name: str) -> bytes:
         """The content. Raises ``FileNotFoundError``."""
+        folder, _, last = name.rpartition("/")
+        if self._listed is not None and last not in self._listed.get(folder, ()):
+            raise FileNotFoundError(name)
         with _told(f"cannot read {self.place}/{name}"):
             return bytes(self._fs.cat_file(f"{self._root}/{name}"))
 
@@ -141,6 +157,8 @@ class RemoteFiles:
 
     def names(self, folder: str) -> list[str]:
         """The names directly below a folder."""
+        if self._listed is not None:
+            return sorted(self._listed.get(folder, ()))
         with contextlib.suppress(FileNotFoundError), _told(f"cannot list {self.place}/{folder}"):
             found = self._fs.ls(f"{self._root}/{folder}", detail=False)
             return sorted({str(path).rstrip("/").rpartition("/")[2] for path in found})
@@ -167,6 +185,18 @@ class RemoteFiles:
         """Give it another name if it is there."""
         with contextlib.suppress(FileNotFoundError), _told(f"cannot rename {self.place}/{name}"):
             self._fs.mv(f"{self._root}/{name}", f"{self._root}/{new}")
+
+    def listed(self) -> RemoteFiles:
+        """A copy that knows what is there now."""
+        found: dict[str, set[str]] = {}
+        with contextlib.suppress(FileNotFoundError), _told(f"cannot list {self.place}"):
+            for path in self._fs.find(self._root):
+                parts = str(path).removeprefix(self._root).strip("/").split("/")
+                for depth, part in enumerate(parts):
+                    found.setdefault("/".join(parts[:depth]), set()).add(part)
+        known = copy(self)
+        known._listed = found
+        return known
 
 
 @contextlib.contextmanager

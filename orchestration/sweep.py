@@ -23,6 +23,9 @@ from sweeps.policy import Need, stops
 from sweeps.spec import SweepSpec
 from sweeps.stages import Chain, Segment, chain, forest
 
+LOCK = ".lock"
+"""The file in an output folder that the process holds which runs the sweep."""
+
 
 class SweepBusyError(RuntimeError):
     """Another process holds the sweep's output folder."""
@@ -56,6 +59,10 @@ class Sweep:
     def hollow(self) -> Sweep:
         """The sweep without its samples: for processes that only read what has been trained."""
         return replace(self, bundles={key: hollow(bundle) for key, bundle in self.bundles.items()})
+
+    def listed(self) -> Sweep:
+        """The same sweep for who asks of all its cells at once: an object store is listed, not asked cell by cell."""
+        return replace(self, store=self.store.listed())
 
     @property
     def devices(self) -> str:
@@ -216,7 +223,7 @@ def held(folder: Path) -> Iterator[None]:
     """Hold the output folder for one process. Raises ``SweepBusyError`` naming the holder when it is taken."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a+")
+        lock = (folder / LOCK).open("a+")
     except OSError as error:
         raise StoreError(f"cannot write to {folder} ({error.strerror}); name another place with --output") from error
     with lock as file:

@@ -86,10 +86,11 @@ class Tracker:
     def follow(self, sweep: Sweep) -> None:
         """Go on with the sweep when it has more cells."""
         over: dict[str, Status] = {}
+        now = sweep.listed()
         for cell in sweep.cells.cells:
-            if sweep.finished(cell):
+            if now.finished(cell):
                 over[cell.cell_id] = "FINISHED"
-            elif sweep.stopped(cell):
+            elif now.stopped(cell):
                 over[cell.cell_id] = "FAILED"
         with self._changed:
             self._sweep = sweep

@@ -8,7 +8,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from orchestration.pace import pace
 from orchestration.progress import clock
 from orchestration.speech import Line, say
 from orchestration.store import Store
-from orchestration.sweep import Sweep, own_store, prepare
+from orchestration.sweep import LOCK, Sweep, held, own_store, prepare
 from sweeps.cells import difference, expand
 from sweeps.plan import Plan, make_plan
 from sweeps.sharing import Shape, shapes
@@ -50,6 +50,7 @@ def local_uri(folder: Path) -> str:
 
 def planned(sweep: Sweep) -> Plan:
     """What is to do now, with what is stored already, at the pace of what has run."""
+    sweep = sweep.listed()
     todo = sweep.to_do()
     finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
     plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo), sweep.cells)
@@ -226,8 +227,17 @@ def store_ls(place: str, console: Console) -> None:
 
 
 def store_gc(place: str, console: Console, *, really: bool) -> None:
-    """Remove what no plan names, or say what that would be."""
+    """Remove what no plan names, or say what that would be.
+
+    Raises ``SweepBusyError`` while the sweep runs whose own store it is.
+    """
     store = _store_at(place)
+    folder = Path(store.files.locator).parent
+    with held(folder) if really and (folder / LOCK).is_file() else nullcontext():
+        _collect(store, console, really=really)
+
+
+def _collect(store: Store, console: Console, *, really: bool) -> None:
     found, rest = keeping.garbage(store), keeping.litter(store)
     size = sum(state.bytes for state in found) + sum(map(store.files.size, rest))
     said = f"{len(found):,} states that no plan names, {len(rest):,} damaged files or halves of a state, {size:,} bytes"

@@ -347,6 +347,8 @@ def test_a_store_is_listed_verified_and_cleaned(grid: Path, tmp_path: Path) -> N
     before = len(list(store.rglob("*.state")))
     assert "--yes removes them" in call("store", "gc", store)
     assert len(list(store.rglob("*.state"))) == before
+    with held(tmp_path / "tiny"), pytest.raises(SweepBusyError, match="is in use by process"):
+        call("store", "gc", store, "--yes")
     assert "removed" in call("store", "gc", store, "--yes")
     assert 2 <= len(list(store.rglob("*.state"))) < before
     assert "2 finished already, 0 to do" in call(

@@ -371,11 +371,26 @@ def test_a_store_by_url(tmp_path: Path) -> None:
     names = remote.store.files.names("segments")
     assert names
     assert remote.store.files.names("nothing") == []
+    known = remote.listed()
+    assert known.store.files.names("segments") == names
+    assert known.to_do() == ()
+    assert known.store.files.names("nothing") == []
     stage = next(iter(remote.chains.values()))[0]
     remote.store.files.write(f"segments/{stage.stage[:2]}/{stage.stage}/00001.json", b"{")
     assert remote.store.entry(stage.stage, 1) is None
     remote.store.drop(stage.stage, 1)
     assert remote.store.size(stage.stage, 1) == 0
+
+
+def test_what_is_not_in_an_object_store_is_known_from_one_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = parse(TINY, overrides=["axes.seed=[0]"])
+    sweep = prepare(spec, tmp_path, store="memory://bucket/empty").listed()
+    monkeypatch.setattr(sweep.store.files, "_fs", None)  # whoever asks it now fails
+    assert len(sweep.to_do()) == len(sweep.cells.cells)
+    assert sweep.done(sweep.cells.cells) == frozenset()
+    assert sweep.failure(sweep.cells.cells[0].cell_id) is None
 
 
 def test_per_cell_resources_come_from_the_first_rule_that_fits(tmp_path: Path) -> None:
