@@ -6,7 +6,7 @@ Two calls are the whole interface for a command line:
     result = report.analyze(folder)                  # reads, computes; writes nothing
     result = report.write(result, command="swast analyze FOLDER")   # returns it with .files
 
-``result.headline.numbers()`` is a flat ``dict[str, float]`` for a tracker, ``result.notes`` are
+``result.numbers()`` is a flat ``dict[str, float]`` for a tracker, ``result.notes`` are
 the warnings in words, ``result.files`` the paths written, all of them under the folder.
 
 Frames in, frames or small frozen values out: ``runs`` (schema, loading), ``facets`` (which runs

@@ -17,10 +17,8 @@ T = TypeVar("T")
 
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
-Int = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Natural = Annotated[int, Strict(), Field(ge=0)]
-Float = Annotated[float, Strict()]
 Positive = Annotated[float, Strict(), Field(gt=0)]
 NonNegative = Annotated[float, Strict(), Field(ge=0)]
 Fraction = Annotated[float, Strict(), Field(ge=0, le=1)]

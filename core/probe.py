@@ -101,7 +101,7 @@ class NetworkProbe:
         return F.cross_entropy(self._network.logits(self._val.images, weights), self._val.labels).item()
 
     def structure(self) -> Structure:
-        """A copy of the network in evaluation mode, and an image of zeros that it takes."""
+        """A copy of the network in evaluation mode, and an image that it takes: bytes of zero, normalised."""
         images = self._val.images
         image = self._network.inputs(images.new_zeros(1, *images.shape[1:]))
         return Structure(deepcopy(self._network.module).eval(), image)

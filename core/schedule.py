@@ -16,7 +16,7 @@ def learning_rate(cell: CellConfig, epoch: int) -> float:
 
 
 def batches_in(samples: int, batch_size: int) -> int:
-    """How many batches of ``batch_size`` at most an epoch has: as few as can be, none of a single sample."""
+    """How many batches of ``batch_size`` at most an epoch has: as few as can be, none of one of several samples."""
     return max(min(samples, 1), min(math.ceil(samples / batch_size), samples // 2))
 
 

@@ -54,10 +54,9 @@ def measure(
     sides = _sides(len(train), index_M, samples, rng)
     labels_U = train.labels[sides.index_U]
     norm_U, shock = _gradients(network, train, sides, mask, weights)
-    ratio = len(index_M) / len(train)
 
     def lost(side_U: Tensor) -> tuple[float, ...]:
-        return lost_support(norm_U, labels_U, side_U, sides.full_U, ratio * len(train), num_classes)
+        return lost_support(norm_U, labels_U, side_U, sides.full_U, len(index_M), num_classes)
 
     by_class = lost(sides.coreset_U)
     return Support(

@@ -105,7 +105,6 @@ class Trainer:
         self.index_M = torch.arange(len(bundle.train), device=self.device)
         self.weight_N: Tensor | None = None
         self.selector_state: Mapping[str, Tensor] = {}
-        self.copy: Copy | None = None
         self.preserved: Preserved | None = None
         self.epoch = 0
         self.step = 0
@@ -128,9 +127,10 @@ class Trainer:
         started = time.perf_counter()
         switch = schedule.switches_at(self.cell, epoch) and self.intervention.selects(epoch)
         if switch:
-            yield self._select(epoch)
+            selected, copy = self._select(epoch)
+            yield selected
             if epoch >= preservation_starts(self.cell):
-                yield self._record(epoch)
+                yield self._record(epoch, copy)
         selecting = time.perf_counter() - started
         if self.measurements.support_samples and switch and schedule.due_at(self.cell, epoch):
             yield self._measure_support(epoch)
@@ -143,7 +143,7 @@ class Trainer:
             self.diverged = True
             yield Diverged(epoch, f"the {infinite} of epoch {epoch}")
 
-    def _select(self, epoch: int) -> CoresetSelected:
+    def _select(self, epoch: int) -> tuple[CoresetSelected, Copy | None]:
         started = time.perf_counter()
         selector = self.cell.selector if schedule.selects(self.cell, epoch) else SELECTORS["random"]()
         progress = epoch / self.cell.epochs
@@ -157,12 +157,12 @@ class Trainer:
         self.costs.choose(selector.arithmetic(self._sizes(size)))
         check_chosen(coreset.index_M, size, len(self.bundle.train), selector)
         before, self.index_M = self.index_M, coreset.index_M
-        self.weight_N, self.selector_state, self.copy = self._spread(coreset), coreset.state, coreset.copy
+        self.weight_N, self.selector_state = self._spread(coreset), coreset.state
         if coreset.copy is not None:
             self._fuse(coreset.copy, epoch)
         shared = int(torch.isin(self.index_M, before).sum())
         flipped = self.bundle.flipped_N
-        return CoresetSelected(
+        selected = CoresetSelected(
             epoch=epoch,
             size=len(self.index_M),
             removed=len(before) - shared,
@@ -171,6 +171,7 @@ class Trainer:
             seconds=time.perf_counter() - started,
             due=schedule.due_at(self.cell, epoch),
         )
+        return selected, coreset.copy
 
     def _fuse(self, copy: Copy, epoch: int) -> None:
         """The statistics that come along are those of a smaller network, without the mask: they are measured anew."""
@@ -242,10 +243,10 @@ class Trainer:
         weight_N = torch.zeros(len(self.bundle.train), device=self.device)
         return weight_N.index_put((coreset.index_M,), coreset.weight_M.to(weight_N))
 
-    def _record(self, epoch: int) -> StateRecorded:
+    def _record(self, epoch: int, copy: Copy | None) -> StateRecorded:
         train, index_M = self.bundle.train, self.index_M
-        if self.copy is not None:
-            logits_MC = self.copy.logits_NC[index_M]
+        if copy is not None:
+            logits_MC = copy.logits_NC[index_M]
         else:
             self.costs.score(len(index_M), self.masking.density_by_layer)
             logits_MC = self.network.logits(train.images[index_M], self.masking.evaluated())

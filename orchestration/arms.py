@@ -16,6 +16,7 @@ from core.state import load
 from core.trainer import Trainer
 from orchestration.errors import UsageError
 from orchestration.history import history_row
+from orchestration.past import resume_point
 from orchestration.store import Store
 from sweeps.stages import Chain
 
@@ -46,23 +47,14 @@ def before(cell: CellConfig, chain: Chain, bundle: Bundle, store: Store, switch:
     Raises ``UsageError`` when the run diverged before.
     """
     trainer = Trainer(cell, bundle, device)
-    state = _newest_state(chain, store, switch - 1)
-    if state is not None:
-        trainer.restore(load(state))
+    found = resume_point(chain, store, switch - 1)
+    if found is not None:
+        trainer.restore(load(found[1]))
     for _ in trainer.events(until=switch - 1):
         pass
     if trainer.diverged:
         raise UsageError(f"the cell diverged in epoch {trainer.epoch}, before the switch at {switch}: nothing to fork")
     return trainer
-
-
-def _newest_state(chain: Chain, store: Store, epoch: int) -> bytes | None:
-    for segment in reversed(chain):
-        for entry in store.entries(segment.stage, segment.first, min(segment.last, epoch)):
-            state = store.state(entry)
-            if state is not None:
-                return state
-    return None
 
 
 def runs(work: Work, todo: Sequence[tuple[str, int]], workers: int) -> Iterator[Run]:

@@ -75,7 +75,7 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
     sweep, plan = _made_ready(_ready, *asked)
     with _taken_back(sweep), held(sweep.folder):
         keeping.remember(sweep)
-        todo = sweep.listed().to_do()
+        todo = sweep.snapshot().to_do()
         _write_plan(sweep, plan)
         _announce(sweep, todo, console)
         with _tracking(target.uri(sweep), sweep) as tracker:

@@ -166,17 +166,17 @@ def _read(path: Path, event: Event, chain: Chain) -> Record:
         "epoch": event.fork.first,
         "last": event.fork.last,
         "horizon": event.fork.horizon,
-        "label": label(config),
         "key": chain[-1].stage,
     }
+    shown = {"label": label(config)}
     try:
         found = json.loads(path.read_bytes())
         from_record(found)
         if {name: found[name] for name in new} == new:
-            return {**found, "runs": [run for run in found["runs"] if run["seed"]], "own": found.get("own")}
+            return {**found, **shown, "runs": [run for run in found["runs"] if run["seed"]], "own": found.get("own")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    return {**new, "before": None, "repeats": None, "runs": [], "own": None, "verdict": None}
+    return {**new, **shown, "before": None, "repeats": None, "runs": [], "own": None, "verdict": None}
 
 
 def _write(path: Path, record: Record) -> None:

@@ -27,7 +27,7 @@ DEATHS = 3
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may spend before it stops with everything resumable: seconds, and dense FLOP."""
+    """What a run may spend before it stops with everything resumable: seconds, and dense FLOP with evaluation."""
 
     seconds: float | None = None
     flop: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,7 +52,7 @@ class Files(Protocol):
     def rename(self, name: str, new: str) -> None:
         """Give it another name if it is there."""
 
-    def listed(self) -> Files:
+    def snapshot(self) -> Files:
         """The same, for who asks of thousands of names, most of which are not there: that takes no requests then.
 
         What others write later may be missing in it.
@@ -116,18 +116,18 @@ class LocalFiles:
         with contextlib.suppress(FileNotFoundError), _told(f"cannot rename {self.root / name}"):
             os.replace(self.root / name, self.root / new)
 
-    def listed(self) -> LocalFiles:
+    def snapshot(self) -> LocalFiles:
         """Itself: a disk is quick to say what is not there."""
         return self
 
 
 class RemoteFiles:
-    """Files in an object store: one put is atomic there, and nothing is listed from a cache but ``listed`` says so."""
+    """Files in an object store: one put is atomic there, and nothing is listed from a cache but a ``snapshot``."""
 
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self._listed: Mapping[str, Set[str]] | None = None
+        self._there: Mapping[str, Set[str]] | None = None
         self.place = without_secrets(url)
         if self.place != url:  # fsspec would take them for a part of the name
             way = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what its protocol reads) on every node instead"
@@ -141,7 +141,7 @@ class RemoteFiles:
     def read(self, name: str) -> bytes:
         """The content. Raises ``FileNotFoundError``."""
         folder, _, last = name.rpartition("/")
-        if self._listed is not None and last not in self._listed.get(folder, ()):
+        if self._there is not None and last not in self._there.get(folder, ()):
             raise FileNotFoundError(name)
         with _told(f"cannot read {self.place}/{name}"):
             return bytes(self._fs.cat_file(f"{self._root}/{name}"))
@@ -157,8 +157,8 @@ class RemoteFiles:
 
     def names(self, folder: str) -> list[str]:
         """The names directly below a folder."""
-        if self._listed is not None:
-            return sorted(self._listed.get(folder, ()))
+        if self._there is not None:
+            return sorted(self._there.get(folder, ()))
         with contextlib.suppress(FileNotFoundError), _told(f"cannot list {self.place}/{folder}"):
             found = self._fs.ls(f"{self._root}/{folder}", detail=False)
             return sorted({str(path).rstrip("/").rpartition("/")[2] for path in found})
@@ -186,7 +186,7 @@ class RemoteFiles:
         with contextlib.suppress(FileNotFoundError), _told(f"cannot rename {self.place}/{name}"):
             self._fs.mv(f"{self._root}/{name}", f"{self._root}/{new}")
 
-    def listed(self) -> RemoteFiles:
+    def snapshot(self) -> RemoteFiles:
         """A copy that knows what is there now."""
         found: dict[str, set[str]] = {}
         with contextlib.suppress(FileNotFoundError), _told(f"cannot list {self.place}"):
@@ -195,12 +195,12 @@ class RemoteFiles:
                 for depth, part in enumerate(parts):
                     found.setdefault("/".join(parts[:depth]), set()).add(part)
         known = copy(self)
-        known._listed = found
+        known._there = found
         return known
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Any:
+def _told(what: str) -> Iterator[None]:
     """Whatever a place answers, as one sentence; that a file is missing is no error of the place."""
     try:
         yield

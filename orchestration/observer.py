@@ -16,7 +16,8 @@ class Report:
     """A cell's latest epoch, as its worker tells it.
 
     Accuracies in [0, 1], ``None`` where none is known; ``stored``: the newest epoch with a checkpoint (0: none yet);
-    ``flop``: dense FLOP executed since this worker took the cell; ``ended``: how it ended, if it did, and ``reason``.
+    ``flop``: dense FLOP executed, with evaluation, since this worker took the cell; ``ended``: how it ended, if it did,
+    and ``reason``.
     """
 
     cell_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,10 @@ from orchestration.store import Entry, Failure, Store
 from sweeps.stages import Segment
 
 
-def resume_point(chain: Sequence[Segment], store: Store) -> tuple[Entry, bytes] | None:
-    """The newest entry along the chain whose checkpoint and whose history up to there are whole."""
-    for position in reversed(range(len(chain))):
-        segment = chain[position]
-        for entry in store.entries(segment.stage, segment.first, segment.last):
+def resume_point(chain: Sequence[Segment], store: Store, until: int = sys.maxsize) -> tuple[Entry, bytes] | None:
+    """The newest entry along the chain, after epoch ``until`` at the latest, with a whole checkpoint and history."""
+    for segment in reversed(chain):
+        for entry in store.entries(segment.stage, segment.first, min(segment.last, until)):
             if history_until(chain, store, entry) is not None:
                 state = store.state(entry)
                 if state is not None:

@@ -33,7 +33,7 @@ class Rounds:
 
     def run(self, cells: Sequence[Cell], run: Run) -> None:
         """Run these cells, with what of their trunks is stored by now."""
-        plan = replace(self._plan, done=self._sweep.listed().done(cells))
+        plan = replace(self._plan, done=self._sweep.snapshot().done(cells))
         dispatch = Dispatch(self._sweep, plan, cells, self._observer, self.budget, self._stops)
         try:
             run(dispatch, cells)

@@ -74,10 +74,10 @@ class Store:
         self.files = open_files(place)
         self._unwritten: dict[str, Failure] = {}
 
-    def listed(self) -> Store:
-        """The same store, asked of thousands of entries at once (``Files.listed``)."""
+    def snapshot(self) -> Store:
+        """The same store, asked of thousands of entries at once (``Files.snapshot``)."""
         known = copy(self)
-        known.files = self.files.listed()
+        known.files = self.files.snapshot()
         return known
 
     @property

@@ -60,9 +60,9 @@ class Sweep:
         """The sweep without its samples: for processes that only read what has been trained."""
         return replace(self, bundles={key: hollow(bundle) for key, bundle in self.bundles.items()})
 
-    def listed(self) -> Sweep:
+    def snapshot(self) -> Sweep:
         """The same sweep for who asks of all its cells at once: an object store is listed, not asked cell by cell."""
-        return replace(self, store=self.store.listed())
+        return replace(self, store=self.store.snapshot())
 
     @property
     def devices(self) -> str:

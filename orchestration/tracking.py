@@ -86,7 +86,7 @@ class Tracker:
     def follow(self, sweep: Sweep) -> None:
         """Go on with the sweep when it has more cells."""
         over: dict[str, Status] = {}
-        now = sweep.listed()
+        now = sweep.snapshot()
         for cell in sweep.cells.cells:
             if now.finished(cell):
                 over[cell.cell_id] = "FINISHED"

@@ -50,7 +50,7 @@ def local_uri(folder: Path) -> str:
 
 def planned(sweep: Sweep) -> Plan:
     """What is to do now, with what is stored already, at the pace of what has run."""
-    sweep = sweep.listed()
+    sweep = sweep.snapshot()
     todo = sweep.to_do()
     finished = {cell.cell_id for cell in sweep.cells.cells} - {cell.cell_id for cell in todo}
     plan = make_plan(sweep.spec, finished, sweep.chains, sweep.done(todo), sweep.cells)

@@ -21,7 +21,6 @@ from sweeps.document import Document, Path, SpecError, show
 from sweeps.messages import explain, keys_of, unknown_key
 
 MAX_CELLS = 100_000
-MAX_EPOCHS = 100_000
 
 PLUG_INS: Mapping[str, Mapping[str, type]] = {
     "data": SOURCES,
@@ -206,8 +205,6 @@ class _Checks:
 
     def problems(self, cell: CellConfig) -> Iterator[tuple[str, str]]:
         """The field and the sentence of what is wrong with the cell."""
-        if cell.epochs > MAX_EPOCHS:
-            yield "epochs", f"epochs is {cell.epochs}, but must be at most {MAX_EPOCHS}"
         if (cell.data, cell.coreset_ratio) not in self.fitting:
             self.fitting.add((cell.data, cell.coreset_ratio))
             yield from self._place_problems(cell.data)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 def present(value: T | None, name: str) -> T:
     """``value``. Raises ``ValueError`` when it is ``None``: the selector was given samples without ``name``."""
     if value is None:
-        raise ValueError(f"samples lack {name}; the selector lists it in needs, so it has to be computed first")
+        raise ValueError(f"samples lack {name}: add {name!r} to what the selector needs")
     return value
 
 

@@ -103,13 +103,13 @@ def check_chosen(index_M: Tensor, size: int, total: int, selector: Selector) -> 
     once = int((chosen.diff() > 0).sum()) + min(1, len(chosen))
     wrong = ""
     if once != len(chosen):
-        wrong = f"{len(chosen) - once} samples more than once"
+        wrong = f"{len(chosen) - once} samples more than once; a coreset holds each once"
     elif len(chosen) and not 0 <= int(chosen[0]) <= int(chosen[-1]) < total:
-        wrong = f"samples {int(chosen[0])} to {int(chosen[-1])} of 0 to {total - 1}"
+        wrong = f"samples {int(chosen[0])} to {int(chosen[-1])} of 0 to {total - 1}; return indices of the training set"
     elif not len(chosen) or (selector.exact_size and len(chosen) != size):
-        wrong = f"{len(chosen)} samples where {size} were asked of it"
+        wrong = f"{len(chosen)} samples where {size} were asked of it; return {size}, or set exact_size = False"
     if wrong:
-        raise ValueError(f"selector {selector.name} returned {wrong}; a coreset holds each sample once")
+        raise ValueError(f"selector {selector.name} returned {wrong}")
 
 
 @dataclass(frozen=True)

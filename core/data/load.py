@@ -85,7 +85,10 @@ def _check_labels(raw: RawImages, name: str) -> None:
             raise DataError(f"{name} has no {part} images: check data.root")
         if labels.min() < 0 or labels.max() >= classes:
             found = f"labels from {labels.min()} to {labels.max()}"
-            raise DataError(f"{name} has {found} in its {part} part, but {classes} classes, 0 to {classes - 1}")
+            raise DataError(
+                f"{name} has {found} in its {part} part, but {classes} classes, 0 to {classes - 1}: "
+                "correct the labels or the class names"
+            )
 
 
 def _check_images(splits: tuple[Split, ...], name: str) -> None:

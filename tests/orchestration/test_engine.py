@@ -371,7 +371,7 @@ def test_a_store_by_url(tmp_path: Path) -> None:
     names = remote.store.files.names("segments")
     assert names
     assert remote.store.files.names("nothing") == []
-    known = remote.listed()
+    known = remote.snapshot()
     assert known.store.files.names("segments") == names
     assert known.to_do() == ()
     assert known.store.files.names("nothing") == []
@@ -386,7 +386,7 @@ def test_what_is_not_in_an_object_store_is_known_from_one_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = parse(TINY, overrides=["axes.seed=[0]"])
-    sweep = prepare(spec, tmp_path, store="memory://bucket/empty").listed()
+    sweep = prepare(spec, tmp_path, store="memory://bucket/empty").snapshot()
     monkeypatch.setattr(sweep.store.files, "_fs", None)  # whoever asks it now fails
     assert len(sweep.to_do()) == len(sweep.cells.cells)
     assert sweep.done(sweep.cells.cells) == frozenset()
