@@ -102,4 +102,4 @@ def _percent(fraction: float) -> str:
 
 def _share(fraction: float) -> str:
     """Rounded down: just under half is not half, which is where an event stops to last."""
-    return f"{math.floor(100 * fraction + 1e-9)} %"
+    return f"{np.floor(100 * fraction + 1e-9):.0f} %"

@@ -176,7 +176,7 @@ def test_unknown_counts_are_not_zero() -> None:
     event = only(collapse_events(runs, unknown))
     assert event.kind == "critical_double_loss"
     assert "(counts unknown)" in event.reason
-    assert any("weights_removed is missing" in note for note in notes(unknown, runs))
+    assert any("No column weights_removed" in note for note in notes(unknown, runs))
 
 
 def test_without_controls_it_says_which_cells_to_add() -> None:
@@ -563,3 +563,30 @@ def test_events_of_several_experiments_say_which() -> None:
     joint = sorted(event.cell for event in found if event.role == "joint")
     assert [cell.partition(":")[0] for cell in joint] == ["digits, mlp, lr 0.05", "digits, mlp, lr 0.5"]
     assert only(collapse_events(runs, history)).experiment == ""
+
+
+def test_an_excess_below_the_threshold_is_not_its_own_though_more_than_half() -> None:
+    """2.6 of 5 points are the joint cell's own, but 3 make an event."""
+    event = only(collapse_events(*sweep({"prune": step(0.88, 15, 0.024), "joint": step(0.85, 15, 0.05)})))
+    assert (event.kind, event.cause) == ("single_loss", "prune")
+
+
+def test_confidence_is_the_share_of_seeds_that_show_it() -> None:
+    parts = []
+    for seed, joint in enumerate((step(0.85, 15, 0.30), 0.85)):
+        runs, history = sweep({"joint": joint})
+        name = {cell: f"{cell}-{seed}" for cell in runs["cell_id"]}
+        parts.append((runs.replace({"cell_id": name}).assign(seed=seed), history.replace({"cell_id": name})))
+    runs, history = (pd.concat(some, ignore_index=True) for some in zip(*parts, strict=True))
+    assert only(collapse_events(runs, history)).confidence == 0.5
+
+
+def test_the_level_before_is_the_median_of_the_three_epochs_ahead() -> None:
+    event = only(collapse_events(*sweep({"joint": 0.5 + 0.01 * AT - 0.3 * (AT >= 15)})))
+    assert (event.epoch, event.before) == (15, pytest.approx(0.63))  # epochs 12, 13, 14
+
+
+@pytest.mark.parametrize(("level", "never"), [(0.12, True), (0.14, False)])
+def test_chance_is_left_by_more_than_three_points(level: float, never: bool) -> None:
+    others = {name: np.where(AT < 12, 0.1, 0.9) for name in ("dense", "prune", "coreset")}
+    assert only(collapse_events(*sweep({**others, "joint": level}))).never_launched is never

@@ -235,3 +235,11 @@ def test_the_error_of_a_mean_of_fewer_dense_runs_is_larger() -> None:
         sd[m] = one(synergy(table([*grid(y), *dense])), "bliss")["sd"] / np.sqrt(5)
         slope = (2 * 0.975 * 0.875 - 0.9) / 0.8
         assert sd[m] == pytest.approx(slope * np.std(spread[:m], ddof=1) / np.sqrt(m), rel=2e-2)
+
+
+@pytest.mark.parametrize(("p", "single"), [(0.5, (0.5, 1.0)), (0.9, (0.0, 0.2))])
+def test_welch_of_hsa_is_against_the_better_single(p: float, single: tuple[float, float]) -> None:
+    y = noisy(6)
+    row = one(synergy(table(grid(y))), "hsa", p)
+    expected = stats.ttest_ind(y[p, 0.2], y[single], equal_var=False).confidence_interval(0.95)
+    assert (row["welch_lo"], row["welch_hi"]) == pytest.approx(tuple(expected), abs=1e-9)

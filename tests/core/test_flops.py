@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.flops import (
     LayerMacs,
     Ledger,
+    calibration_flops,
     forward_flops,
     paper_relative,
     relative,
@@ -222,3 +223,8 @@ def test_ledgers_add_up_and_relate() -> None:
 def test_the_papers_convention() -> None:
     assert paper_relative(0.1, 0.9) == pytest.approx(0.01)
     assert paper_relative(1.0, 0.0) == 1.0
+
+
+def test_passes_that_a_pruner_asks_for_by_hand() -> None:
+    ledger = calibration_flops(LAYERS, 7, 3)  # backward: 103 input-gradient and 113 weight-gradient MACs
+    assert ledger == Ledger(dense=7 * 226 + 3 * (206 + 226), selection=7 * 226 + 3 * (206 + 226))

@@ -73,3 +73,18 @@ def test_global_magnitude_equals_torch(rate: float) -> None:
         name.replace("_mask", ""): buffer.bool() for name, buffer in model.named_buffers() if name.endswith("_mask")
     }
     assert equal(theirs, mask)
+
+
+@pytest.mark.parametrize("keep", [1, 50, 900])
+def test_top_of_many_equals_a_sort_with_nan_outside_the_sample(keep: int) -> None:
+    scores = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    scores[[5, 1000, 1001, 1002]] = math.nan  # no multiple of 17
+    best = scores.nan_to_num(nan=math.inf).sort(descending=True, stable=True).indices[:keep]
+    assert torch.equal(top(scores, keep).nonzero().flatten(), best.sort().values)
+
+
+def test_top_where_the_sample_holds_all_that_is_high() -> None:
+    scores = torch.zeros(1700)
+    scores[::17] = torch.arange(1.0, 101)
+    best = scores.sort(descending=True, stable=True).indices[:200]
+    assert torch.equal(top(scores, 200).nonzero().flatten(), best.sort().values)

@@ -19,6 +19,7 @@ from core.pruning.allocation import keep_top
 from core.pruning.gmp import GMP
 from core.pruning.grasp import GraSP, weighted_curvature
 from core.pruning.lnpt import LNPT, _filled
+from core.pruning.mask import kept
 from core.pruning.none import NoPruning
 from core.pruning.probmask import ProbMask
 from core.pruning.pruner import Pruner, View
@@ -30,7 +31,7 @@ from core.pruning.screening import Screening, _per_weight, f_statistic
 from core.pruning.set import SET
 from core.pruning.seven import SEVEN
 from core.pruning.snip import SNIP
-from core.pruning.synflow import SynFlow
+from core.pruning.synflow import SynFlow, _at
 from core.rounding import count
 from tests.core.harness import Run, answering, moment, network, one_group, view_of
 
@@ -350,3 +351,40 @@ def test_probmask_sharpens_with_time() -> None:
     )
     draws = torch.rand(3, generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(masked["w"].detach(), (draws.logit() / 0.515).sigmoid())
+
+
+def test_synflow_scores_the_masked_network_anew() -> None:
+    # R = u (x1 + x2 + x3) + p q. In one shot u (3) and p (1.2) stay, and both paths are cut. In rounds of 5 3 3 2 the
+    # x go first, u is then worth 0, and p and q stay.
+    probe = answering(flow=lambda w: w["w"][0] * w["w"][1:4].sum() + w["w"][4] * w["w"][5])
+    view = view_of(torch.tensor([1.0, 1, 1, 1, 1.2, 1]), rate=2 / 3, now=moment(0), probe=probe)
+    assert init(SynFlow(rounds=4), view) == "000011"
+    assert init(SynFlow(rounds=1), view) == "100010"
+    assert _at(Group(("w",), 0.99), 0.5).density == pytest.approx(0.1)  # 0.01^(1/2)
+
+
+def test_probmask_lets_its_budget_fall_along_the_cubic() -> None:
+    # Shares of .9 at x = 0, 1/4, 1/2, 3/4, 1: 0, 37/64, 7/8, 63/64, 1; of 462 weights.
+    model = network()
+    run = Run(ProbMask(start=0.25, end=0.75), one_group(model, 0.9), model)
+    sizes = [sum(kept(mask).values()) for now, mask in run if now.epoch]
+    assert sizes == [462, 462, 462, 222, 98, 53, 46, 46]
+
+
+def test_seven_averages_the_size_of_gradients_that_change_sign() -> None:
+    pruner = SEVEN(start=0.5)
+    state, _ = pruner.init(view_of(torch.ones(1), rate=0.5, now=moment(0)))
+    for i, g in enumerate((2.0, -1.0)):
+        state = pruner.observe(state, view_of(torch.ones(1), rate=0.5, now=moment(1, i), gradient=torch.tensor([g])))
+    by_hand = 2 + (0.52 / 0.36) / math.sqrt(0.84 / 0.36)
+    assert state["importance/w"].item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize(("share", "left"), [(1.0, [[1, 1, 0], [1, 0, 0]]), (0.0, [[0, 0, 1], [1, 0, 1]])])
+def test_the_share_of_screening_is_that_of_f(share: float, left: list[list[int]]) -> None:
+    read = torch.tensor([[0.0, 0.0, 5.0], [0.0, 2.0, 5.0], [1.0, 1.0, 5.0], [1.0, 3.0, 5.0]])
+    probe = answering(inputs=lambda w: {"w": read}, labels=torch.tensor([0, 0, 1, 1]))
+    view = view_of(torch.tensor([[0.1, -0.3, 0.4], [0.5, 0.2, -0.6]]), rate=0.5, now=moment(8), probe=probe)
+    new = Screening(update_every=1, share=share).step({}, view)[1]
+    assert new is not None
+    assert new["w"].int().tolist() == left

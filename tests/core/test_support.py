@@ -15,7 +15,7 @@ from core import support
 from core.config import CellConfig
 from core.coresets import SELECTORS
 from core.data import SOURCES
-from core.data.bundle import Bundle
+from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
 from core.events import EpochEnded, SupportMeasured
 from core.measurements import Measurements
@@ -25,6 +25,7 @@ from core.pruning import PRUNERS
 from core.state import dump
 from core.support import class_imbalance, lost_support, worst
 from core.trainer import Trainer
+from tests.core.harness import Plain
 
 CELL = CellConfig(
     data=SOURCES["synthetic"](),
@@ -190,3 +191,25 @@ def test_an_activation_in_place_leaves_the_gradients_of_the_layer_before_it(
     for name, gradient in found[0].items():
         assert gradient.abs().sum() > 0
         torch.testing.assert_close(found[1][name], gradient)
+
+
+def test_support_is_of_removed_weights_and_shock_of_live_ones() -> None:
+    """Weights 0, so p - y is -+.5 and a gradient is +-.5 x; column 0 is removed. Removed norms ~ 3 1 | 2 2.
+
+    Live column, coreset {1, 2}: (-1.5 + 1) / 2 = -.25; all: (-.5 - 1.5 + 1 + .5) / 4 = -.125.
+    """
+    module = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    nn.init.zeros_(module[1].weight)
+    images = torch.tensor([[3.0, 1], [1, 3], [2, 2], [2, 1]]).view(4, 1, 1, 2)
+    found = support.measure(
+        Plain(module),
+        Split(images, torch.tensor([0, 0, 1, 1])),
+        torch.tensor([1, 2]),
+        {"1.weight": torch.tensor([[False, True], [False, True]])},
+        None,
+        num_classes=2,
+        samples=4,
+        rng=torch.Generator(),
+    )
+    assert found.lost_by_class == pytest.approx((0.5, 0.0))
+    assert found.shock == pytest.approx(2.0)

@@ -418,3 +418,13 @@ def test_a_network_without_linear_layers_in_scope_is_refused() -> None:
     model = two_convolutions()
     with pytest.raises(ValueError, match="pruner lowrank finds no linear layer in scope"):
         decided(LowRank(), model, (Group(("0.weight", "3.weight"), 0.5),))
+
+
+def test_group_norm_counts_what_makes_and_what_reads_a_channel() -> None:
+    # Own 5 1 4; each is read by 0 0, 4 4, 3 3: roots of 25, 1 + 32, 16 + 18. By l1 the second would be the least.
+    model = two_convolutions()
+    with torch.no_grad():
+        model[3].weight.copy_(torch.tensor([[0.0, 4, 3], [0, 4, 3]]).view(2, 3, 1, 1))
+    structure = Structure(model, torch.zeros(1, 1, 2, 2))
+    (first,) = (one for one in structure.couplings if ("0.weight", 0) in one.owner)
+    assert Channels().worth(first, structure.weights).tolist() == pytest.approx([5.0, 33**0.5, 34**0.5])

@@ -18,7 +18,16 @@ from core.coresets import SELECTORS
 from core.coresets.samples import check_chosen
 from core.data.bundle import Bundle, Split
 from core.data.load import load_bundle
-from core.events import CoresetSelected, Diverged, EpochEnded, Event, MaskChanged, StateRecorded, SupportMeasured
+from core.events import (
+    CoresetSelected,
+    Diverged,
+    EpochEnded,
+    Event,
+    LayerChange,
+    MaskChanged,
+    StateRecorded,
+    SupportMeasured,
+)
 from core.flops import forward_flops
 from core.measurements import Measurements
 from core.models.mlp import Mlp
@@ -26,7 +35,8 @@ from core.models.model import ImageShape
 from core.pruning import PRUNERS
 from core.state import dump, load
 from core.steps import batches_of
-from core.trainer import Trainer
+from core.trainer import Trainer, _noisy_clean
+from tests.core.harness import Plain
 
 SMALL = {
     "data": {"name": "synthetic", "samples": 200, "test_samples": 60, "classes": 4, "channels": 3, "size": 8},
@@ -427,7 +437,7 @@ def test_looking_at_the_model_leaves_its_batch_norm_statistics(pruner: str) -> N
     before = {name: buffer.clone() for name, buffer in run.network.module.named_buffers()}
     list(run._init_mask())
     run._samples(frozenset({"logits", "features"}))
-    run._record(1)
+    run._record(1, None)
     run.network.evaluate(run.bundle.test, 4, run.masking.evaluated())
     assert all(torch.equal(buffer, before[name]) for name, buffer in run.network.module.named_buffers())
 
@@ -512,3 +522,41 @@ def test_lnpt_without_a_layer_before_the_features_goes_by_magnitude() -> None:
     run = trainer(replace(JOINT, model={"name": "mlp", "hidden": []}, pruner={"name": "lnpt", "update_every": 2}))
     list(run.events())
     assert run.masking.density == pytest.approx(0.2, abs=0.01)
+
+
+def test_what_a_mask_takes_is_removed_and_a_layer_without_weights_is_dead() -> None:
+    run = trainer(replace(JOINT, preservation="none"))
+    list(run.events(until=1))
+    name = run.network.classifier_weight
+    old = run.masking.mask[name]
+    live = int(old.sum())
+    assert run.masking._change({name: torch.zeros_like(old)}) == {name: LayerChange(live, 0, 0.0)}
+    assert run.masking.dead_layers == 1
+    assert run.masking._change({name: old}) == {name: LayerChange(0, live, live / old.numel())}
+    assert run.masking.dead_layers == 0
+
+
+def test_the_optimizer_follows_the_cosine() -> None:
+    run = trainer(CellConfig(**SMALL))
+    for epoch in range(1, 9):
+        list(run.events(until=epoch))
+        by_hand = 0.025 * (1 + math.cos(math.pi * (epoch - 1) / 8))
+        assert run.optimizer.param_groups[0]["lr"] == pytest.approx(by_hand)
+
+
+def test_accuracy_by_class_is_recall() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(2, 3, bias=False))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[1.0, 0], [0, 1], [-9, -9]]))
+    images = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]]).view(4, 1, 1, 2)  # predicted 0 0 0 1
+    found = Plain(module).evaluate(Split(images, torch.tensor([0, 1, 0, 1])), 3)
+    assert (found.accuracy, found.class_accuracy[:2]) == (0.75, (1.0, 0.5))
+    assert math.isnan(found.class_accuracy[2])
+
+
+def test_label_noise_is_told_of_the_coreset_and_mislabelled_over_clean() -> None:
+    assert _noisy_clean(torch.tensor([3.0, 1, 5, 1]), torch.tensor([True, False, True, False])) == 4.0
+    data = {**SMALL["data"], "label_noise": 0.2}
+    run = trainer(CellConfig(**{**SMALL, "data": data}, selector="el2n", coreset_ratio=0.2))
+    chosen = [event for event in run.events(until=4) if isinstance(event, CoresetSelected)][-1]
+    assert chosen.noise_ratio == pytest.approx(float(run.bundle.flipped_N[run.index_M].double().mean()))

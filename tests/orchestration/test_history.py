@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -59,3 +60,9 @@ def test_what_is_exchanged_between_switches_is_counted_and_is_no_switch() -> Non
 
 def test_time_is_recorded_once() -> None:
     assert history_row([ENDED])["time"] == pytest.approx(__import__("time").time(), abs=60)
+
+
+def test_each_split_stands_in_its_own_columns() -> None:
+    row = history_row([replace(ENDED, val=Evaluation(0.7, 0.9, (0.8, 1.0)), test=Evaluation(1.5, 0.5, (0.25, 0.75)))])
+    assert (row["accuracy_val"], row["loss_val"]) == (0.9, 0.7)
+    assert (row["accuracy_test"], row["loss_test"], row["accuracy_class"]) == (0.5, 1.5, [0.25, 0.75])

@@ -336,3 +336,10 @@ def test_global_allocations_are_foretold_as_uniform() -> None:
 def test_sizes_are_rounded_and_not_cut() -> None:
     sizes = {999: "999 B", 1_950: "1.95 kB", 1_950_000_000: "1.95 GB", 999_900: "1 MB", 2_500_000_000_000: "2.5 TB"}
     assert {size: _bytes(size) for size in sizes} == sizes
+
+
+def test_updates_after_the_switch_include_its_own_epoch() -> None:
+    cell = canonical(replace(SMALL, pruner=rigl(update_every={"per_interval": 3})))  # first switch: epoch 4
+    epochs = epochs_of(cell, 120)
+    assert epochs[3].updates > 0
+    assert updates_after_switch(cell, epochs) == sum(epoch.updates for epoch in epochs[3:])
