@@ -8,12 +8,11 @@ from scipy import stats
 
 from analysis.inference import false_discovery, paired_test, sign_flip, summarise, welch
 
-RNG = np.random.default_rng(3)
-
 
 @pytest.mark.parametrize("n", [2, 3, 9])
 def test_t_test_and_interval_are_scipys(n: int) -> None:
-    values = RNG.normal(0.3, 1, size=(5, n))
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.3, 1, size=(5, n))
     found = summarise(values)
     for row, p, greater, lo, hi in zip(
         values, paired_test(values), paired_test(values, "greater"), found.lo, found.hi, strict=True
@@ -28,7 +27,8 @@ def test_t_test_and_interval_are_scipys(n: int) -> None:
 @pytest.mark.parametrize("tail", ["two-sided", "greater"])
 @pytest.mark.parametrize("n", [10, 12])
 def test_sign_flip_is_scipys_exact_permutation_test(n: int, tail: str) -> None:
-    values = RNG.normal(0.4, 1, size=(3, n))
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.4, 1, size=(3, n))
     for row, p in zip(values, paired_test(values, tail), strict=True):  # type: ignore[arg-type]
         expected = stats.permutation_test(
             (row,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True, alternative=tail
@@ -37,7 +37,8 @@ def test_sign_flip_is_scipys_exact_permutation_test(n: int, tail: str) -> None:
 
 
 def test_sign_flip_by_sampling_is_near_and_deterministic() -> None:
-    values = RNG.normal(0.3, 1, size=(20, 18))
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.3, 1, size=(20, 18))
     p = sign_flip(values)
     assert np.array_equal(p, sign_flip(values))
     assert np.abs(p - stats.ttest_1samp(values, 0, axis=1).pvalue).max() < 0.03
@@ -74,7 +75,8 @@ def test_equal_contrasts_give_no_certainty() -> None:
 
 
 def test_welch_is_scipys() -> None:
-    a, b = RNG.normal(size=6), RNG.normal(0.5, 2, size=4)
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=6), rng.normal(0.5, 2, size=4)
     lo, hi = welch(
         np.array([[1.0], [-1.0]]),
         np.array([[a.std(ddof=1)], [b.std(ddof=1)]]),

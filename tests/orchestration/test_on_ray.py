@@ -98,16 +98,19 @@ def test_a_named_cluster_runs_the_cells(
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     address = "127.0.0.2"  # Ray takes 127.0.0.1 for the address of the outer interface
-    head = [ray, "start", "--head", "--block", "--port", "6399", "--num-cpus", "2", "--include-dashboard=false"]
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port = probe.getsockname()[1]
+    head = [ray, "start", "--head", "--block", "--port", str(port), "--num-cpus", "2", "--include-dashboard=false"]
     cluster = subprocess.Popen(
         [*head, f"--node-ip-address={address}", f"--temp-dir={short_path}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: listens(address, 6399), cluster)
+        wait_until(lambda: listens(address, port), cluster)
         command = ["run", grid, "--output", tmp_path / "out", "--tracking-uri", "none", "--set", "cell.epochs=6"]
-        done = call(*command, "--address", f"{address}:6399")
+        done = call(*command, "--address", f"{address}:{port}")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "12 of 12 cells done" in done.stdout
     finally:
