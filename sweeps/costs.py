@@ -16,8 +16,9 @@ from core.data import Facts
 from core.flops import LayerMacs, Ledger, calibration_flops, forward_flops, scoring_flops, training_flops
 from core.measurements import TRAINING_ALONE, Measurements
 from core.models import Model
-from core.pruning.pruner import CALIBRATION, Pruner
-from core.pruning.schedule import PerInterval, UpdateEvery, cubic, density_at
+from core.pruning.pruner import CALIBRATION, Moment, Pruner
+from core.pruning.schedule import density_at
+from core.pruning.scheduled import Scheduled
 from core.pruning.scope import Group, Scope, groups
 from core.rounding import count
 from core.schedule import batches_in, due_at, phase, selects, switches, switches_at
@@ -70,14 +71,15 @@ class Epoch:
 def epochs_of(cell: CellConfig, train_size: int) -> tuple[Epoch, ...]:
     """The epochs 1 to T of a cell that trains on ``train_size`` samples at most."""
     sizes = {"full": train_size, "idle": 0, "coreset": 0}
-    epochs, step, due = [], 0, _position(cell, 1) if _position(cell, 1) == 1 else 0.0
+    epochs, step, due = [], 0, float(cell.pruner.position(_moment(cell, 1)) == 1)
     for t in range(1, cell.epochs + 1):
         if switches_at(cell, t):
             sizes["coreset"] = count(cell.selector.foretold(cell.coreset_ratio, t / cell.epochs), train_size)
         samples = sizes[phase(cell, t)]
         steps = batches_in(samples, cell.batch_size)
-        updates = _updates(cell, t, step, steps)
-        before, due = due, _position(cell, t) if updates else due
+        moment = _moment(cell, t, step, steps)
+        updates = cell.pruner.updates(moment) if prunes(cell) and steps else 0
+        before, due = due, cell.pruner.position(moment) if updates else due
         # A method that learns through the forward pass renews its mask at the end of an epoch.
         epochs.append(Epoch(samples, steps, updates, before if cell.pruner.learns_forward else due))
         step += steps
@@ -90,57 +92,18 @@ def updates_after_switch(cell: CellConfig, epochs: Sequence[Epoch]) -> int | Non
     return sum(epoch.updates for epoch in epochs[switched[0] - 1 :]) if switched and prunes(cell) else None
 
 
-def updates_due(update_every: UpdateEvery, epoch: int, step: int, steps: int, select_every: int) -> int:
-    """How many of an epoch's ``steps`` fall on the clock of ``core.pruning.schedule.is_due``, without asking each.
-
-    ``step`` counts the steps of the run before this epoch.
-    """
-    if not isinstance(update_every, PerInterval):
-        multiples = max(step + steps - 1, 0) // update_every - max(step - 1, 0) // update_every
-        return multiples if steps else 0
-    length, n = select_every * steps, update_every.per_interval
-    before = epoch % select_every * steps
-    return min(steps, n * (before + steps) // length - n * before // length) if steps else 0
-
-
-def _updates(cell: CellConfig, epoch: int, step: int, steps: int) -> int:
-    """Steps of an epoch at which the pruner decides. One without a clock decides once, at its start."""
-    update_every: UpdateEvery | None = getattr(cell.pruner, "update_every", None)
-    if not prunes(cell) or steps == 0:
-        return 0
-    if update_every is None and not hasattr(cell.pruner, "start"):
-        return 0
-    if cell.pruner.learns_forward:
-        return 1
-    stop = getattr(cell.pruner, "stop", None)
-    if stop is not None:
-        moves, settles = (epoch - 1) / cell.epochs < stop, False
-    else:
-        moves = _position(cell, epoch) > 0 and (epoch == 1 or _position(cell, epoch - 1) < 1)
-        settles = moves and _position(cell, epoch) == 1
-    if settles:
-        # Met at the epoch's first step; what is due later in it has nothing left to decide.
-        return 1
-    if update_every is None or not moves:
-        return 0
-    return updates_due(update_every, epoch, step, steps, cell.select_every)
-
-
 def starts_too_late(cell: CellConfig) -> int | None:
     """The epoch in which a gradual pruner removes all at once, as its start is not before its end; else ``None``."""
-    if not prunes(cell) or not hasattr(cell.pruner, "end") or _position(cell, 1) == 1:
+    if not prunes(cell) or not isinstance(cell.pruner, Scheduled):
         return None
-    first = next(epoch for epoch in range(1, cell.epochs + 1) if _position(cell, epoch) > 0)
-    return first if _position(cell, first) == 1 else None
+    positions = (cell.pruner.position(_moment(cell, epoch)) for epoch in range(1, cell.epochs + 1))
+    first, position = next((epoch, at) for epoch, at in enumerate(positions, start=1) if at > 0)
+    return first if position == 1 and cell.epochs > 1 else None
 
 
-def _position(cell: CellConfig, epoch: int) -> float:
-    """A pruner with a start and an end removes gradually, without an end at once; any other before the first step."""
-    if not hasattr(cell.pruner, "start") or epoch == cell.epochs:
-        return 1.0
-    start = cell.pruner.start
-    start = (first_selection(cell) - 1) / cell.epochs if start is None else start
-    return cubic((epoch - 1) / cell.epochs, start, getattr(cell.pruner, "end", 0.0))
+def _moment(cell: CellConfig, epoch: int, step: int = 0, steps: int = 1) -> Moment:
+    """The first of an epoch's ``steps``; ``step`` counts those of the run before it."""
+    return Moment(epoch, cell.epochs, step, 0, steps, cell.select_every, first_selection(cell))
 
 
 # --- FLOP ------------------------------------------------------------------------------------------------------------

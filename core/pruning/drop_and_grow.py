@@ -12,13 +12,13 @@ from core.pruning import scores
 from core.pruning.allocation import Allocation, keep_top
 from core.pruning.mask import top
 from core.pruning.pruner import Pruner
-from core.pruning.schedule import UpdateEvery, cosine, fields_read, is_due
+from core.pruning.schedule import UpdateEvery, cosine, fields_read, is_due, updates_due
 from core.rounding import count
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from core.pruning.pruner import Mask, State, View
+    from core.pruning.pruner import Mask, Moment, State, View
 
 
 @plugin
@@ -57,6 +57,10 @@ class DropAndGrow(Pruner):
             layer: exchange(keep, view.weights[layer].abs(), growth[layer], fraction)
             for layer, keep in view.mask.items()
         }
+
+    @override
+    def updates(self, moment: Moment) -> int:
+        return updates_due(self.update_every, moment) if moment.progress < self.stop else 0
 
     @override
     def reads(self) -> frozenset[str]:

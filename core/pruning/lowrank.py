@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from core.pruning.couplings import Structure
-    from core.pruning.pruner import Change, Removal, State, View
+    from core.pruning.pruner import Change, Moment, Removal, State, View
     from core.pruning.scope import Group
 
 RATES = (0.0, 0.1, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
@@ -96,6 +96,14 @@ class LowRank(Pruner):
             if loss < least:
                 best, least = rank, loss
         return best
+
+    @override
+    def position(self, moment: Moment) -> float:
+        return float(moment.epoch >= begins(self.start, moment.epochs, moment.first_selection))
+
+    @override
+    def updates(self, moment: Moment) -> int:
+        return int(moment.epoch == begins(self.start, moment.epochs, moment.first_selection))
 
     @override
     def acts_from(self, epochs: int, first_selection: int) -> int:

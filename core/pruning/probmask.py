@@ -80,7 +80,7 @@ class ProbMask(Pruner):
     @override
     def step(self, state: State, view: View) -> tuple[State, Mask | None]:
         moment = view.moment
-        position = 1.0 if moment.epoch == moment.epochs else cubic(moment.progress, self.start, self.end)
+        position = self.position(moment)
         rate = self.learning_rate * cosine(moment.progress)
         moved: dict[str, Tensor] = {}
         for layer in view.weights:
@@ -94,6 +94,14 @@ class ProbMask(Pruner):
             return moved, None
         likely = {layer: moved[f"score/{layer}"] for layer in view.weights}
         return moved, keep_top(view.groups, likely, "global", position=position)
+
+    @override
+    def position(self, moment: Moment) -> float:
+        return 1.0 if moment.epoch == moment.epochs else cubic(moment.progress, self.start, self.end)
+
+    @override
+    def updates(self, moment: Moment) -> int:
+        return 1  # its mask is read off at the end of every epoch
 
 
 def _adam(state: State, layer: str, rate: float, updates: int) -> dict[str, Tensor]:

@@ -167,6 +167,17 @@ class Pruner:
         """
         return {}
 
+    def position(self, moment: Moment) -> float:
+        """Share of its rates, in [0, 1], that is due in the epoch of ``moment``; by default all, before the first step.
+
+        A plan foretells densities by it, and costs.
+        """
+        return 1.0
+
+    def updates(self, moment: Moment) -> int:
+        """How many steps of the epoch that begins with ``moment`` decide anew; by default none. A plan asks."""
+        return 0
+
     def step(self, state: State, view: View) -> tuple[State, Change | None]:
         """State and mask, or surgery, after a backward pass. The default keeps both."""
         return state, None

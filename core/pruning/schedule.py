@@ -39,6 +39,17 @@ def is_due(update_every: UpdateEvery, moment: Moment) -> bool:
     return n * (before + 1) // length > n * before // length
 
 
+def updates_due(update_every: UpdateEvery, moment: Moment) -> int:
+    """How many steps of the epoch that begins with ``moment`` are due, without asking each."""
+    step, steps = moment.step, moment.steps_in_epoch
+    if isinstance(update_every, int):
+        multiples = max(step + steps - 1, 0) // update_every - max(step - 1, 0) // update_every
+        return multiples if steps else 0
+    length, n = moment.select_every * steps, update_every.per_interval
+    before = moment.epoch % moment.select_every * steps
+    return min(steps, n * (before + steps) // length - n * before // length) if steps else 0
+
+
 def fields_read(update_every: UpdateEvery) -> frozenset[str]:
     """The fields of the cell on which ``is_due`` depends."""
     return frozenset({"select_every"}) if isinstance(update_every, PerInterval) else frozenset()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
 from core.plugin import Fraction, Ratio, plugin
 from core.pruning.pruner import Pruner
-from core.pruning.schedule import UpdateEvery, begins, cubic, fields_read, is_due
+from core.pruning.schedule import UpdateEvery, begins, cubic, fields_read, is_due, updates_due
 
 if TYPE_CHECKING:
     from core.pruning.pruner import Change, Moment, State, View
@@ -54,10 +55,19 @@ class Scheduled(Pruner):
             return state, None
         return self.approach(state, view, position)
 
+    @override
     def position(self, moment: Moment) -> float:
-        """Share of the final prune rate that is due in this epoch, in [0, 1]."""
         start = (moment.first_selection - 1) / moment.epochs if self.start is None else self.start
         return 1.0 if moment.epoch == moment.epochs else cubic(moment.progress, start, self.end)
+
+    @override
+    def updates(self, moment: Moment) -> int:
+        before = self.position(replace(moment, epoch=moment.epoch - 1)) if moment.epoch > 1 else 0.0
+        now = self.position(moment)
+        if now == 0 or before == 1:
+            return 0
+        # Met at the epoch's first step; what is due later in it has nothing left to decide.
+        return 1 if now == 1 else updates_due(self.update_every, moment)
 
     @override
     def acts_from(self, epochs: int, first_selection: int) -> int:

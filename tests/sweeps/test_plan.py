@@ -23,11 +23,11 @@ from core.models import MODELS
 from core.preservation import PRESERVERS
 from core.pruning import PRUNERS
 from core.pruning.pruner import Moment
-from core.pruning.schedule import PerInterval, is_due
+from core.pruning.schedule import PerInterval, is_due, updates_due
 from core.schedule import batches_in
 from core.steps import batches_of
 from core.trainer import Trainer
-from sweeps.costs import cost, epochs_of, in_force, network, updates_after_switch, updates_due, work
+from sweeps.costs import cost, epochs_of, in_force, network, updates_after_switch, work
 from sweeps.plan import _bytes, make_plan
 from sweeps.spec import SpecError, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
@@ -174,7 +174,8 @@ def test_updates_are_counted_as_the_clock_strikes(
     update_every: int | PerInterval, epoch: int, step: int, steps: int, every: int
 ) -> None:
     moments = [Moment(epoch, 12, step + i, i, steps, every, every) for i in range(steps)]
-    assert updates_due(update_every, epoch, step, steps, every) == sum(is_due(update_every, m) for m in moments)
+    first = Moment(epoch, 12, step, 0, steps, every, every)
+    assert updates_due(update_every, first) == sum(is_due(update_every, m) for m in moments)
 
 
 @given(st.integers(1, 200), st.integers(2, 70))
