@@ -12,7 +12,19 @@ if TYPE_CHECKING:
     import torch
 
 Stream = Literal[
-    "init", "order", "augment", "select", "prune", "noise", "split", "fork", "support", "dropout", "calibration"
+    "init",
+    "order",
+    "augment",
+    "select",
+    "prune",
+    "noise",
+    "split",
+    "fork",
+    "support",
+    "dropout",
+    "calibration",
+    "means",
+    "pixels",
 ]
 
 

@@ -51,8 +51,8 @@ class Synthetic(Source):
         check_fits(total + self.classes, DRAWN_BYTES * self.channels * self.size**2, self.name)
         labels_N = torch.cat([torch.arange(self.samples), torch.arange(self.test_samples)]) % self.classes
         shape = (self.channels, self.size, self.size)
-        mean = torch.randn((self.classes, *shape), generator=generator(self.seed, "init"))
-        noise = torch.randn((total, *shape), generator=generator(self.seed, "noise"))
+        mean = torch.randn((self.classes, *shape), generator=generator(self.seed, "means"))
+        noise = torch.randn((total, *shape), generator=generator(self.seed, "pixels"))
         pixels = _CENTRE + _SCALE * (mean[labels_N] + self.spread * noise)
         images, labels = pixels.round().clamp(0, 255).to(torch.uint8).numpy(), labels_N.numpy()
         names = tuple(str(label) for label in range(self.classes))
