@@ -153,7 +153,7 @@ class Dispatch:
         reason = self._stops.get(cell_id)
         self._scheduler.released(cell_id, again=reason is None)
         if reason is not None:
-            self._fail(cell_id, reason, stopped=ON_COLLAPSE)
+            self._fail(cell_id, reason, rule=ON_COLLAPSE)
 
     def _end(self, report: Report) -> None:
         cell_id = report.cell_id
@@ -170,10 +170,12 @@ class Dispatch:
         if again:
             self._alone.add(cell_id)
             self._observer.retried(cell_id, f"{report.reason}; again on a whole device")
-        elif known is None or known.reason != report.reason:  # the worker could not record it: a full store
-            self._fail(cell_id, report.reason, stopped=EARLY_STOPPING if report.ended == "stopped" else "")
+            return
+        rule = EARLY_STOPPING if report.ended == "stopped" else ""
+        if known is None or known.reason != report.reason:  # the worker could not record it: a full store
+            self._fail(cell_id, report.reason, rule=rule)
         else:
-            self._observer.failed(cell_id, report.reason)
+            self._observer.failed(cell_id, report.reason, rule=rule)
 
     def _recorded(self, cell_id: str) -> Failure | None:
         """What is stored of the cell's failure; ``None`` too where the store does not answer: the sweep goes on."""
@@ -184,9 +186,9 @@ class Dispatch:
     def _can_be_alone(self, cell_id: str) -> bool:
         return 0 < self._needs[cell_id].gpus < 1
 
-    def _fail(self, cell_id: str, reason: str, *, stopped: str = "") -> None:
+    def _fail(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         sweep, known = self.sweep, self._recorded(cell_id)
         detail, epoch = "" if known is None else known.detail, self._epochs.get(cell_id)
-        now = failure(sweep.chains[cell_id], cell_id, reason, detail=detail, rule=stopped, epoch=epoch)
+        now = failure(sweep.chains[cell_id], cell_id, reason, detail=detail, rule=rule, epoch=epoch)
         sweep.store.fail(sweep.end(cell_id), now)
-        self._observer.failed(cell_id, reason)
+        self._observer.failed(cell_id, reason, rule=rule)

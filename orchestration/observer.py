@@ -42,8 +42,8 @@ class Observer(Protocol):
     def finished(self, cell_id: str) -> None:
         """The cell's last epoch is in the store."""
 
-    def failed(self, cell_id: str, reason: str) -> None:
-        """The cell ended with an error, or was stopped; the others go on."""
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
+        """The cell ended with an error, or the grid's ``rule`` stopped it; the others go on."""
 
     def retried(self, cell_id: str, reason: str) -> None:
         """The cell's worker was lost; another will go on from its last checkpoint."""
@@ -70,9 +70,9 @@ class Observers:
         """The cell's last epoch is in the store."""
         self._tell(lambda member: member.finished(cell_id))
 
-    def failed(self, cell_id: str, reason: str) -> None:
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         """The cell ended with an error, or was stopped."""
-        self._tell(lambda member: member.failed(cell_id, reason))
+        self._tell(lambda member: member.failed(cell_id, reason, rule=rule))
 
     def retried(self, cell_id: str, reason: str) -> None:
         """The cell's worker was lost."""

@@ -15,7 +15,6 @@ from rich.table import Table
 from analysis.events import Event
 from orchestration.observer import Report
 from orchestration.speech import say
-from orchestration.store import STOPPED
 from sweeps.cells import Cell, labels
 
 SHOWN = 8
@@ -43,6 +42,7 @@ class Progress:
         self.running: dict[str, Report | None] = {}
         self.done: dict[str, Report | None] = {}
         self.failures: dict[str, str] = {}
+        """How each of them ended, failed or stopped."""
         self.collapses: set[str] = set()
 
     def __enter__(self) -> Progress:
@@ -80,12 +80,12 @@ class Progress:
             self.done[cell_id] = self.running.pop(cell_id, None)
         self._say()
 
-    def failed(self, cell_id: str, reason: str) -> None:
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         """The cell failed."""
         with self._lock:
             self.running.pop(cell_id, None)
-            self.failures[cell_id] = reason
-        say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", _ended(reason))
+            ended = self.failures[cell_id] = "stopped" if rule else "failed"
+        say(self._console, f"{cell_id} ({self._labels[cell_id]}): {reason}", ended)
 
     def retried(self, cell_id: str, reason: str) -> None:
         """Another worker will go on with the cell."""
@@ -106,7 +106,7 @@ class Progress:
         total = self._already + len(self._cells)
         counts = f"{self._already + len(self.done)} of {total} cells done, {len(self.running)} running"
         with self._lock:  # a thread draws
-            ended = Counter(map(_ended, self.failures.values()))
+            ended = Counter(self.failures.values())
         parts = [counts, f"{ended['failed']} failed", *[f"{ended['stopped']} stopped"] * ("stopped" in ended)]
         parts += [f"{clock(time.monotonic() - self._started)} elapsed"]
         parts += [f"{len(self.collapses)} collapsed"] if self.collapses else []
@@ -176,7 +176,7 @@ class EpochLines:
     def finished(self, cell_id: str) -> None:
         """Nothing to add."""
 
-    def failed(self, cell_id: str, reason: str) -> None:
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         """The reason is printed at the end."""
 
     def retried(self, cell_id: str, reason: str) -> None:
@@ -184,10 +184,6 @@ class EpochLines:
 
     def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
         """Nobody looks: a cell alone has no controls."""
-
-
-def _ended(reason: str) -> str:
-    return "stopped" if reason.endswith(STOPPED) else "failed"
 
 
 def clock(seconds: float) -> str:

@@ -28,8 +28,6 @@ from orchestration.redaction import without_secrets
 
 EARLY_STOPPING, ON_COLLAPSE = "early_stopping", "on_collapse"
 """The rules of a grid file that stop a cell."""
-STOPPED = (f"({EARLY_STOPPING})", f"({ON_COLLAPSE})")
-"""How the reason of a cell ends that one of the grid's rules stopped: it has not failed."""
 KEEP = 2
 """Checkpoints kept on the way through a segment: the newest, and one to fall back on."""
 

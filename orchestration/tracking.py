@@ -111,7 +111,7 @@ class Tracker:
         """All rows can be shown."""
         self._ask(cell_id, "FINISHED")
 
-    def failed(self, cell_id: str, reason: str) -> None:
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         """The run is marked as failed, with its reason."""
         self._ask(cell_id, "FAILED")
 

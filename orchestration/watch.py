@@ -58,7 +58,7 @@ class Watch:
         """All rows can be looked at."""
         self._look_at(cell_id)
 
-    def failed(self, cell_id: str, reason: str) -> None:
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         """The cell is no part of the analysis, and no control of another one."""
         self._courses.pop(cell_id, None)
         self._changed.discard(cell_id)

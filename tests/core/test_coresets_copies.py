@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from core.config import first_selection
 from core.copies import Copies, fuse
 from core.coresets import SELECTORS
 from core.coresets.samples import Copy, Samples
-from core.events import CoresetSelected, EpochEnded, StateRecorded
+from core.events import CoresetSelected, EpochEnded
 from core.macs import measure
 from core.network import Network
 from core.pruning.couplings import Structure
@@ -125,19 +126,20 @@ def test_only_the_channels_of_the_copy_are_written() -> None:
 def test_a_run_takes_over_what_the_copy_learnt(pruner: str) -> None:
     """At a selection: the network has the copy's weights, the mask holds, and its predictions are those recorded."""
     run = trainer(replace(CELL, pruner=pruner))
-    events = run.events()
-    assert any(isinstance(event, CoresetSelected) for event in events)
-    assert run.copy is not None
-    weights, kept = run.network.weights, run.copy.surgery.kept
+    first = first_selection(run.cell)
+    list(run.events(until=first - 1))
+    _, copy = run._select(first)
+    assert copy is not None
+    weights, kept = run.network.weights, copy.surgery.kept
     for name, weight in weights.items():
         place = {dim: index for (layer, dim), index in kept.items() if layer == name}
         mask = run.masking.mask[name]
         live = part(mask, place) | run.masking.pruner.learns_forward
-        assert torch.equal(part(weight.detach(), place)[live], run.copy.tensors[name][live])
+        assert torch.equal(part(weight.detach(), place)[live], copy.tensors[name][live])
         assert not weight[~mask].any() or run.masking.pruner.learns_forward
-    assert isinstance(next(events), StateRecorded)
+    run._record(first, copy)
     assert run.preserved is not None
-    learnt_MC = run.copy.logits_NC[run.index_M].log_softmax(1)
+    learnt_MC = copy.logits_NC[run.index_M].log_softmax(1)
     assert torch.equal(run.preserved.log_probs_MC, learnt_MC)
 
 

@@ -61,7 +61,7 @@ class Recorder:
     def retried(self, cell_id: str, reason: str) -> None:
         self.calls.append(("retried", cell_id))
 
-    def failed(self, cell_id: str, reason: str) -> None:
+    def failed(self, cell_id: str, reason: str, *, rule: str = "") -> None:
         self.calls.append(("failed", cell_id))
 
     def collapsed(self, cell_id: str, events: tuple[Event, ...]) -> None:
