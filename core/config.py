@@ -206,17 +206,23 @@ def _reads(cell: CellConfig) -> frozenset[str]:
     return cell.pruner.reads() if prunes(cell) else frozenset()
 
 
+def idle(cell: CellConfig) -> frozenset[str]:
+    """The fields that do nothing in the cell."""
+    found: set[str] = set() if prunes(cell) else {"pruner", "prune_rate", "fc_prune_rate", "scope"}
+    if cell.coreset_ratio == 1:
+        found |= {"selector", "preservation"} | ({"schedule", "warmup_epochs", "select_every"} - _reads(cell))
+    if "preservation" in found or preservation_starts(cell) > cell.epochs or cell.preservation_weight == 0:
+        found |= {"preservation", "preservation_weight", "preservation_from"}
+    return frozenset(found)
+
+
 def canonical(cell: CellConfig) -> CellConfig:
     """The one spelling of all cells that train alike: fields that do not act take their default."""
-    idle: set[str] = set() if prunes(cell) else {"pruner", "prune_rate", "fc_prune_rate", "scope"}
-    if cell.coreset_ratio == 1:
-        idle |= {"selector", "preservation"} | ({"schedule", "warmup_epochs", "select_every"} - _reads(cell))
-    if "preservation" in idle or preservation_starts(cell) > cell.epochs or cell.preservation_weight == 0:
-        idle |= {"preservation", "preservation_weight", "preservation_from"}
-    resets: dict[str, Any] = {name: getattr(_DEFAULT, name) for name in idle}
+    nothing = idle(cell)
+    resets: dict[str, Any] = {name: getattr(_DEFAULT, name) for name in nothing}
     if cell.coreset_ratio < 1:
         resets["warmup_epochs"] = warmup_epochs(cell)
-    if "preservation" not in idle:
+    if "preservation" not in nothing:
         starts = preservation_starts(cell)
         resets["preservation_from"] = None if starts == coreset_starts(cell) else starts
     changes = {name: value for name, value in resets.items() if getattr(cell, name) != value}

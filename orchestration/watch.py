@@ -35,7 +35,9 @@ class Watch:
     def __init__(self, sweep: Sweep, observer: Observer) -> None:
         self._sweep = sweep
         self._observer = observer
-        self._cells = {cell.cell_id: cell for cell in sweep.cells.cells if not cell.branched_from}
+        # Events are losses from one epoch to the next: of cells that are evaluated now and then there are none.
+        every = sweep.spec.measurements.evaluate_every == 1
+        self._cells = {cell.cell_id: cell for cell in sweep.cells.cells if every and not cell.branched_from}
         self._fields = further_fields(sweep)
         self._courses: dict[str, Course] = {}
         self._changed = {cell_id for cell_id, cell in self._cells.items() if not joint(cell.config)}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.config import CellConfig, as_dict, canonical, cell_id, flatten, prunes
+from core.config import CellConfig, as_dict, canonical, cell_id, flatten, idle, prunes
 from core.preservation import PRESERVERS
 from sweeps.spec import SweepSpec
 
@@ -79,16 +79,10 @@ def applies(cell: CellConfig, field: str) -> bool:
     return field.partition(".")[0] not in _idle(cell)
 
 
-_PRUNING = frozenset({"pruner", "fc_prune_rate", "scope"})
-_PRESERVATION = frozenset({"preservation_weight", "preservation_from"})
-_SELECTION = _PRESERVATION | {"selector", "preservation", "schedule", "warmup_epochs", "select_every"}
-
-
 def _idle(cell: CellConfig) -> frozenset[str]:
-    idle = frozenset() if prunes(cell) else _PRUNING
-    if cell.coreset_ratio == 1:
-        return idle | (_SELECTION - cell.pruner.reads())
-    return idle if cell.preservation.name != "none" else idle | _PRESERVATION
+    """Those that do nothing, but the ones whose default says that there is none of it."""
+    said = {"prune_rate"} if cell.coreset_ratio == 1 else {"prune_rate", "preservation"}
+    return idle(cell) - said
 
 
 def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
@@ -100,9 +94,9 @@ def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
             owners[field].add(_method(data, field))
     values: dict[str, set[str]] = defaultdict(set)
     for cell, data in flat:
-        idle = _idle(cell)
+        unused = _idle(cell)
         for field, methods in owners.items():
-            if field.partition(".")[0] not in idle and _method(data, field) in methods:
+            if field.partition(".")[0] not in unused and _method(data, field) in methods:
                 values[field].add(repr(data.get(field)))
     return tuple(field for field in owners if len(values[field]) > 1)
 
@@ -111,9 +105,9 @@ def common(cells: Iterable[CellConfig]) -> dict[str, Any]:
     """The dotted fields that have one value in all canonical cells in which they apply, and that value."""
     values: dict[str, dict[str, Any]] = defaultdict(dict)
     for cell in cells:
-        idle = _idle(cell)
+        unused = _idle(cell)
         for field, value in flatten(as_dict(cell, defaults=True)).items():
-            if field.partition(".")[0] not in idle:
+            if field.partition(".")[0] not in unused:
                 values[field][repr(value)] = value
     return {field: next(iter(found.values())) for field, found in values.items() if len(found) == 1}
 
