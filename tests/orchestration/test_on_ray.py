@@ -110,6 +110,15 @@ def test_a_named_cluster_runs_the_cells(
     try:
         wait_until(lambda: listens(address, port), cluster)
         command = ["run", grid, "--output", tmp_path / "out", "--tracking-uri", "none", "--set", "cell.epochs=6"]
+        with monkeypatch.context() as here:  # a driver with another torch, by what its installation says
+            other = tmp_path / "other" / "torch-0.1.dist-info" / "METADATA"
+            other.parent.mkdir(parents=True)
+            other.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n")
+            here.setenv("PYTHONPATH", str(tmp_path / "other"))
+            refused = call(*command, "--address", f"{address}:{port}")
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert "this command has torch 0.1 and nodes have " in refused.stderr
+        assert not (tmp_path / "out").exists()
         done = call(*command, "--address", f"{address}:{port}")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "12 of 12 cells done" in done.stdout
