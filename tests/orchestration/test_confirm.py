@@ -153,7 +153,7 @@ def test_the_command_from_a_name_to_a_figure_in_the_report(sweep: Sweep) -> None
     for kind in ("png", "svg"):
         assert (sweep.folder / "figures" / f"confirmation-{name}.{kind}").stat().st_size > 1000
     again = call("confirm", sweep.folder, "--cell", cell_of(sweep).cell_id, "--epoch", SWITCH, "--seeds", "3")
-    assert "data order" not in again
+    assert "both removed:" not in again
     assert found[0].verdict.numbers() in again
 
 
