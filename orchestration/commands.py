@@ -74,7 +74,6 @@ def run(file: Path, overrides: Sequence[str], output: Path, target: Target, cons
     target.check()
     sweep, plan = _made_ready(_ready, *asked)
     with _taken_back(sweep), held(sweep.folder):
-        keeping.remember(sweep)
         todo = sweep.snapshot().to_do()
         _write_plan(sweep, plan)
         _announce(sweep, todo, console)
