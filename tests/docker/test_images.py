@@ -40,7 +40,8 @@ def test_every_image_is_pinned(image: str) -> None:
 
 
 def test_our_images_carry_the_projects_version() -> None:
-    texts = [path.read_text() for path in DOCKER.rglob("*") if path.is_file() and path.name != ".env"]
+    files = (path for path in DOCKER.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    texts = [path.read_text() for path in files if path.name != ".env"]
     found = [match for text in texts for match in OURS.findall(text)]
     assert {version for version, _ in found} == {PROJECT["version"]}
     assert {target for _, target in found} == set(TARGETS)
