@@ -133,7 +133,8 @@ def sweep_of(folder: Path, store: str | None = None) -> Sweep:
     try:
         spec = load(path, (f"name={json.dumps(folder.name)}",))
     except SpecError as error:
-        raise SpecError(f"{folder}: {error}") from None
+        made = "it was made by another version, or with a package of methods that is not installed here"
+        raise SpecError(f"{folder}: {error}; {made}") from None
     return prepare(spec, folder.parent, store=place, sharing=sharing)
 
 
