@@ -13,7 +13,7 @@ CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
 _SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
 _OF_MEDIAN = np.array([0.0, 1.0, 0.5, 1 - 3**0.5 / np.pi])  # variance of the median of 0 to 3 normal values
 DEEPER = 2.0
-ENOUGH = 8  # second differences of each run that a local noise rests on at least
+ENOUGH = 8  # second differences of each run, and of all runs of a treatment, that a local noise rests on at least
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -
     run's, but a control's gap holds as much noise of the dense run; own is never below the references' median; the
     seeds of a treatment are as noisy as each other, so their second differences are taken together (those of one run
     are some ten, and their MAD is off by a third); and where fewer than ENOUGH of a run's are in reach, as there are
-    with switches three or four epochs apart, its nearest ENOUGH are used.
+    with switches three or four epochs apart, its nearest ENOUGH are used. A treatment that has not even ENOUGH in all,
+    as in runs of a few epochs, is as noisy as everything that is looked at: of its own few a fall would be half.
     """
     references = c.references_C3[rows]
     noise_C = _noise(c, np.append(rows, references[references >= 0]), epoch, group)
@@ -84,11 +85,13 @@ def local_noise(c: Courses, rows: Ints, epoch: int, group: int, level: Floats) -
 def _noise(c: Courses, rows: Ints, epoch: int, group: int) -> Floats:
     """By run, the noise of its treatment near ``epoch``; NaN where no run of ``rows`` is of that treatment."""
     noise_C = np.full(len(c.cells), np.nan)
-    for treatment in np.unique(c.treatment_C[rows]):
-        seeds = np.flatnonzero(c.treatment_C == treatment)
-        near = _near(c, seeds, epoch, group).reshape(1, -1)
-        off = np.abs(near - median(near))
-        noise_C[seeds] = CONSISTENT * median(off) / _SECOND_DIFFERENCE
+    treatments = np.unique(c.treatment_C[rows])
+    near = [_near(c, np.flatnonzero(c.treatment_C == one), epoch, group).reshape(1, -1) for one in treatments]
+    every = np.concatenate(near, axis=1) if near else np.empty((1, 0))
+    for treatment, own in zip(treatments, near, strict=True):
+        some = own if np.isfinite(own).sum() >= ENOUGH else every
+        off = np.abs(some - median(some))
+        noise_C[c.treatment_C == treatment] = CONSISTENT * median(off) / _SECOND_DIFFERENCE
     return noise_C
 
 

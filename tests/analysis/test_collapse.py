@@ -590,3 +590,14 @@ def test_the_level_before_is_the_median_of_the_three_epochs_ahead() -> None:
 def test_chance_is_left_by_more_than_three_points(level: float, never: bool) -> None:
     others = {name: np.where(AT < 12, 0.1, 0.9) for name in ("dense", "prune", "coreset")}
     assert only(collapse_events(*sweep({**others, "joint": level}))).never_launched is never
+
+
+def test_in_runs_of_few_epochs_a_fall_is_not_its_own_noise() -> None:
+    """Of a run's two second differences across no switch one holds the fall, which comes an epoch after its switch."""
+    runs, history = sweep({"joint": np.where(AT >= 7, 0.1, 0.9)})
+    cells = runs.set_index("cell_id")["coreset_ratio"]
+    history = history[history["epoch"] <= 8]
+    switch = history["epoch"].isin([3, 6]) & (history["cell_id"].map(cells) < 1)
+    short = history.assign(switch=switch, samples_removed=np.where(switch, 7, 0))
+    event = only(collapse_events(runs.assign(epochs=8), validate_history(short)))
+    assert (event.epoch, event.trough_epoch, event.drop) == (6, 7, pytest.approx(0.8))
