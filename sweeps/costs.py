@@ -96,9 +96,12 @@ def starts_too_late(cell: CellConfig) -> int | None:
     """The epoch in which a gradual pruner removes all at once, as its start is not before its end; else ``None``."""
     if not prunes(cell) or not isinstance(cell.pruner, Scheduled):
         return None
-    positions = (cell.pruner.position(_moment(cell, epoch)) for epoch in range(1, cell.epochs + 1))
-    first, position = next((epoch, at) for epoch, at in enumerate(positions, start=1) if at > 0)
-    return first if position == 1 and cell.epochs > 1 else None
+    begins = cell.pruner.acts_from(cell.epochs, first_selection(cell))  # the cubic is 0 there, and above in the next
+    for epoch in (begins, min(begins + 1, cell.epochs)):
+        position = cell.pruner.position(_moment(cell, epoch))
+        if position > 0:
+            return epoch if position == 1 and cell.epochs > 1 else None
+    return None
 
 
 def _moment(cell: CellConfig, epoch: int, step: int = 0, steps: int = 1) -> Moment:
