@@ -12,6 +12,7 @@ from core.config import CellConfig, prunes
 from core.events import LayerChange
 from core.network import Network
 from core.pruning.cuts import Surgery
+from core.pruning.mask import kept, weigh
 from core.pruning.pruner import Moment, View
 from core.pruning.scope import groups
 from core.surgery import momentum, operate, part
@@ -142,11 +143,12 @@ class Masking:
     def _renew(self, mask: Mapping[str, Tensor]) -> dict[str, LayerChange]:
         changes: dict[str, LayerChange] = {}
         for name, new in mask.items():
-            old = self.mask[name]
-            removed, grown = int((old & ~new).sum()), int((new & ~old).sum())
+            both = self.mask[name] & new
+            counts = kept({"old": self.mask[name], "both": both, "new": new})
+            removed, grown = counts["old"] - counts["both"], counts["new"] - counts["both"]
             if removed or grown:
-                changes[name] = LayerChange(removed, grown, int(new.sum()) / new.numel())
-                self._clear(self.weights[name], old & new)
+                changes[name] = LayerChange(removed, grown, counts["new"] / new.numel())
+                self._clear(self.weights[name], weigh(both))
                 self.mask[name] = new
         return changes
 
@@ -161,14 +163,14 @@ class Masking:
             buffer.mul_(stays)
 
     def _measure(self) -> None:
-        live = {name: int(mask.sum()) for name, mask in self.mask.items()}
+        live = kept(self.mask)
         self.density_by_layer = {name: live[name] / mask.numel() for name, mask in self.mask.items()}
         masked = sum(mask.numel() for mask in self.mask.values()) - sum(live.values())
         total = sum(self.sizes.values())
         self.density = 1.0 - (total - sum(self._left().values()) + masked) / total
         self.dead_layers = sum(count == 0 for count in live.values())
         self._sparse = [
-            (weight, torch.empty_like(weight).copy_(self.mask[name]))
+            (weight, torch.empty_like(weight).copy_(weigh(self.mask[name])))
             for name, weight in self.weights.items()
             if live[name] < weight.numel()
         ]

@@ -10,7 +10,7 @@ from typing_extensions import override
 from core.plugin import Fraction, Ratio, plugin
 from core.pruning import scores
 from core.pruning.allocation import Allocation, keep_top
-from core.pruning.mask import top
+from core.pruning.mask import places, top
 from core.pruning.pruner import Pruner
 from core.pruning.schedule import UpdateEvery, cosine, fields_read, is_due, updates_due
 from core.rounding import count
@@ -69,7 +69,7 @@ class DropAndGrow(Pruner):
 
 def exchange(keep: Tensor, magnitude: Tensor, growth: Tensor, fraction: float) -> Tensor:
     """``keep`` without the ``fraction`` of its weights of least magnitude, and with as many of most growth instead."""
-    alive = keep.flatten().nonzero().flatten()  # few: to choose among them takes far less than among all
+    alive = places(keep)  # few: to choose among them takes far less than among all
     if len(alive) == keep.numel():
         return keep  # what is dropped is all that can grow
     drop = count(fraction, len(alive))

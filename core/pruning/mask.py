@@ -1,4 +1,8 @@
-"""Masks by exact counts. True keeps a weight."""
+"""Masks by exact counts. True keeps a weight.
+
+A CPU converts and selects by booleans one at a time. Bytes of 0 and 1 it multiplies as it does numbers, and NumPy finds
+the places of what is true: the same results in a fraction of the time.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,15 @@ def top(scores: Tensor, keep: int) -> Tensor:
     if not keep:
         return torch.zeros_like(flat, dtype=torch.bool).view(scores.shape)
     candidates = _candidates(flat, keep)
-    if bool(candidates.isnan().any()):
+    # A stable sort of millions takes far longer on a CPU; topk's own indices leave ties open. To topk NaN is most.
+    highest = candidates.topk(keep, sorted=False).values
+    if bool(highest.amax().isnan()):
         return top(scores.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), keep)
-    # A stable sort of millions takes far longer on a CPU; topk's own indices leave ties open.
-    least = candidates.topk(keep, sorted=False).values.min()
+    least = highest.amin()
     mask = flat >= least
     surplus = int((candidates >= least).sum()) - keep
     if surplus:
-        mask[(flat == least).nonzero().flatten()[-surplus:]] = False
+        mask[places(flat == least)[-surplus:]] = False
     return mask.view(scores.shape)
 
 
@@ -44,7 +49,7 @@ def _candidates(flat: Tensor, keep: int) -> Tensor:
     rank = math.ceil(expected + 4 * math.sqrt(expected) + 4)
     if flat.device.type != "cpu" or rank > len(sample) // 2:
         return flat
-    above = flat.masked_select(~(flat < sample.topk(rank, sorted=False).values.min()))
+    above = flat[places(~(flat < sample.topk(rank, sorted=False).values.amin()))]
     return above if len(above) >= keep else flat
 
 
@@ -62,14 +67,26 @@ def top_of_all(scores: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:
     return {layer: part.view(score.shape) for (layer, score), part in zip(scores.items(), parts, strict=True)}
 
 
+def places(where: Tensor) -> Tensor:
+    """The places of what is true, counted as in the flattened ``where``, ascending."""
+    import numpy as np
+    import torch
+
+    if where.device.type != "cpu":
+        return where.flatten().nonzero().flatten()
+    return torch.from_numpy(np.flatnonzero(where.numpy()))
+
+
+def weigh(keep: Tensor) -> Tensor:
+    """A layer's mask as bytes of 0 and 1, to multiply by: the same memory."""
+    import torch
+
+    return keep.view(torch.uint8)
+
+
 def kept(mask: Mapping[str, Tensor]) -> dict[str, int]:
     """How many weights each layer keeps."""
-    return {layer: int(keep.sum()) for layer, keep in mask.items()}
-
-
-def removed(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many weights of each layer ``old`` keeps and ``new`` does not; with the two swapped, how many were grown."""
-    return {layer: int((old[layer] & ~keep).sum()) for layer, keep in new.items()}
+    return {layer: int(keep.count_nonzero()) for layer, keep in mask.items()}
 
 
 def equal(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:

@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 
 from core.pruning import scores
 from core.pruning.allocation import keep_top
-from core.pruning.mask import density, equal, kept, removed, top, top_of_all, top_of_each
+from core.pruning.mask import density, equal, kept, places, top, top_of_all, top_of_each, weigh
 from core.pruning.scope import Group, prunable
 from core.rounding import count
 from tests.core.harness import network
@@ -48,11 +48,9 @@ def test_layers_apart_and_together() -> None:
     assert together["b"].shape == (2, 1)
 
 
-def test_what_changed() -> None:
+def test_what_a_mask_keeps() -> None:
     old = {"a": torch.tensor([True, True, False, False])}
     new = {"a": torch.tensor([False, True, True, True])}
-    assert removed(old, new) == {"a": 1}
-    assert removed(new, old) == {"a": 2}
     assert kept(new) == {"a": 3}
     assert density(new) == 0.75
     assert density({}) == 1
@@ -88,3 +86,11 @@ def test_top_where_the_sample_holds_all_that_is_high() -> None:
     scores[::17] = torch.arange(1.0, 101)
     best = scores.sort(descending=True, stable=True).indices[:200]
     assert torch.equal(top(scores, 200).nonzero().flatten(), best.sort().values)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_places_count_as_in_the_flattened_mask_whatever_its_layout(layout: torch.memory_format) -> None:
+    where = (torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) < 0.3).contiguous(memory_format=layout)
+    assert torch.equal(places(where), where.flatten().nonzero().flatten())
+    weight = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
+    assert torch.equal(weight * weigh(where), weight * where)
