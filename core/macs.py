@@ -48,6 +48,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     parent applies without calling its layer is seen all the same, and a product of two activations has no weight.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing is compiled here, and to be skipped by PyTorch's compiler takes loading it, a second or more."""
+        return False
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[tuple[str | None, int]] = []

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -35,7 +35,7 @@ from orchestration.views import ALONE, analysed, local_uri, planned, sweep_of, w
 from orchestration.watch import Watch
 from sweeps.cells import Cell, common, expand, labels
 from sweeps.plan import EXECUTED, Plan, executed
-from sweeps.spec import load
+from sweeps.spec import SweepSpec, load
 
 if TYPE_CHECKING:
     from orchestration.search import Search
@@ -70,44 +70,51 @@ class Target:
 
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
-    asked = file, tuple(overrides), output, target
     target.check()
-    sweep, plan = _made_ready(_ready, *asked)
-    with _taken_back(sweep), held(sweep.folder):
-        todo = sweep.snapshot().to_do()
-        _write_plan(sweep, plan)
-        _announce(sweep, todo, console)
-        with _tracking(target.uri(sweep), sweep) as tracker:
-            wanted, target = _run_cells(sweep, plan, todo, target, tracker, console)
-            if sweep.spec.on_collapse == "branch_with_preservation":
-                sweep, plan = _made_ready(_ready_with_branches, *asked)
-                wanted = (*wanted, *_run_branches(sweep, plan, target, tracker, console))
-            headline = _conclude(sweep, target, console)
-            if tracker is not None:
-                _close_tracking(tracker, headline, console)
+    asked = load(file, overrides), output, target
+    with ExitStack() as ray:  # connected while the plan is made, and left while the report is written
+        sweep, plan = _made_ready(_ready, *asked, ray)
+        with _taken_back(sweep), held(sweep.folder):
+            todo = sweep.snapshot().to_do()
+            _write_plan(sweep, plan)
+            _announce(sweep, todo, console)
+            with _tracking(target.uri(sweep), sweep) as tracker:
+                wanted, left = _run_cells(sweep, plan, todo, target, tracker, console)
+                if sweep.spec.on_collapse == "branch_with_preservation":
+                    sweep, plan = _made_ready(_ready_with_branches, *asked)
+                    wanted = (*wanted, *_run_branches(sweep, plan, left, tracker, console))
+                headline = _conclude(sweep, target, ray, console)
+                if tracker is not None:
+                    _close_tracking(tracker, headline, console)
     return _farewell(sweep, wanted, console)
 
 
-Ready: TypeAlias = Callable[[Path, Sequence[str], Path, Target], tuple[Sweep, Plan]]
+Ready: TypeAlias = Callable[[SweepSpec, Path, Target], tuple[Sweep, Plan]]
 
 
-def _made_ready(ready: Ready, file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
-    """The sweep and the plan of what is to do. Where others train, this process does without torch."""
+def _made_ready(
+    ready: Ready, spec: SweepSpec, output: Path, target: Target, ray: ExitStack | None = None
+) -> tuple[Sweep, Plan]:
+    """The sweep and the plan of what is to do. Where others train, this process does without torch.
+
+    ``ray``: is given the connection to Ray, which is made meanwhile.
+    """
     if target.inline:
-        return ready(file, overrides, output, target)
-    with apart(ready, file, overrides, output, target) as answer:
-        from orchestration.launch import load_ray
+        return ready(spec, output, target)
+    with apart(ready, spec, output, target) as answer:
+        if ray is not None:
+            from orchestration.launch import connection
 
-        load_ray(joining=target.address is not None)
+            ray.enter_context(connection(target.address))
         return answer()
 
 
-def _ready(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
-    return _planned(prepare(load(file, overrides), output, store=target.store, sharing=target.sharing), target)
+def _ready(spec: SweepSpec, output: Path, target: Target) -> tuple[Sweep, Plan]:
+    return _planned(prepare(spec, output, store=target.store, sharing=target.sharing), target)
 
 
-def _ready_with_branches(file: Path, overrides: Sequence[str], output: Path, target: Target) -> tuple[Sweep, Plan]:
-    sweep = prepare(load(file, overrides), output, store=target.store, sharing=target.sharing)
+def _ready_with_branches(spec: SweepSpec, output: Path, target: Target) -> tuple[Sweep, Plan]:
+    sweep = prepare(spec, output, store=target.store, sharing=target.sharing)
     return _planned(branched(sweep), target)
 
 
@@ -135,11 +142,11 @@ def _run_cells(
         watch = Watch(sweep, told)
         rounds = Rounds(sweep, plan, Observers((told, watch)), target.budget or Budget(), watch.stops)
         try:
-            with _machine(target, sweep, todo) as (slots, run_round):
-                if search is None:
-                    rounds.run(todo, run_round)
-                else:
-                    _find_frontier(search, rounds, slots, run_round, console)
+            slots, run_round = _machine(target, sweep, todo)
+            if search is None:
+                rounds.run(todo, run_round)
+            else:
+                _find_frontier(search, rounds, slots, run_round, console)
         except KeyboardInterrupt:
             say(console, "Interrupted; writing what is finished.")
         if rounds.exhausted:
@@ -196,16 +203,13 @@ def _searched(search: Search, console: Console) -> Sequence[Cell]:
     return wanted
 
 
-@contextmanager
-def _machine(target: Target, sweep: Sweep, cells: Sequence[Cell]) -> Iterator[tuple[int, Run]]:
+def _machine(target: Target, sweep: Sweep, cells: Sequence[Cell]) -> tuple[int, Run]:
     """How many cells may run at once, and what runs them."""
     if target.inline:
-        yield 1, lambda dispatch, _: run_inline(dispatch)
-        return
-    from orchestration.launch import on_ray
+        return 1, lambda dispatch, _: run_inline(dispatch)
+    from orchestration.launch import machine
 
-    with on_ray(sweep, cells, target.address) as found:
-        yield found
+    return machine(sweep, cells, target.address)
 
 
 @contextmanager
@@ -267,12 +271,15 @@ def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
     say(console, f"{counts}, {done} finished already, {len(todo)} to do{asked}", f"{sweep.spec.name}:")
 
 
-def _conclude(sweep: Sweep, target: Target, console: Console) -> dict[str, float]:
-    """Tables, figures and report of what is finished; the headline numbers. Beside Ray in a process of its own."""
+def _conclude(sweep: Sweep, target: Target, ray: ExitStack, console: Console) -> dict[str, float]:
+    """Tables, figures and report of what is finished; the headline numbers. A process of its own writes them, while
+    this one leaves Ray.
+    """
     if target.inline:
         lines, headline = _concluded(sweep)
     else:
         with apart(_concluded, sweep.hollow()) as answer:
+            ray.close()
             lines, headline = answer()
     for line in lines:
         say(console, *line)

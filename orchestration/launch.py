@@ -42,32 +42,42 @@ class ClusterError(RuntimeError):
     """Ray could not be started or reached: one sentence that says what to do."""
 
 
-def run_on_ray(dispatch: Dispatch, cells: Sequence[Cell], address: str | None) -> None:
-    """Run the cells as Tune trials on reused actors. Returns early on Ctrl-C and on the budget.
-
-    Raises ``ClusterError`` when the cluster cannot be reached or cannot hold one trial.
-    """
-    with on_ray(dispatch.sweep, cells, address) as (_, run):
-        run(dispatch, cells)
-
-
 @contextmanager
-def on_ray(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> Iterator[tuple[int, Run]]:
-    """A connection that can hold any of the cells: how many may run at once, and what runs some of them.
+def connection(address: str | None) -> Iterator[None]:
+    """A connection to Ray: to a local one that is started for it, or to the cluster at an address.
 
-    Raises as ``run_on_ray``.
+    Raises ``ClusterError`` when Ray does not start or cannot be reached.
     """
     load_ray(joining=address is not None)
+    _connect(address)
+    try:
+        yield
+    finally:
+        disconnect()
+
+
+def machine(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> tuple[int, Run]:
+    """How many of these cells may run at once on the Ray that is connected, and what runs some of them as Tune trials.
+
+    That returns early on Ctrl-C and on the budget. Raises ``ClusterError`` when the cluster cannot hold one of them.
+    """
+    import ray
+
     from orchestration.tuning import fit, shipped
 
-    with _cluster(sweep, {sweep.need(cell.config) for cell in cells}, address) as (slots, room):
-        data = shipped(sweep)
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if address is not None:
+        _check_nodes(sweep, [node["NodeID"] for node in nodes])
+    needs, resources = {sweep.need(cell.config) for cell in cells}, [node["Resources"] for node in nodes]
+    _check_resources(needs, resources)
+    slots, room = slots_of(needs, resources, sweep.spec.resources.max_concurrent, may_grow=address is not None)
+    data = shipped(sweep)
 
-        def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
-            with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
-                fit(dispatch, some, data, slots, room, folder)
+    def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
+        with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
+            fit(dispatch, some, data, slots, room, folder)
 
-        yield slots, run
+    return slots, run
 
 
 def load_ray(*, joining: bool) -> None:
@@ -87,23 +97,6 @@ def _has_token() -> bool:
     """Whether Ray finds a token: a head that is started here then asks for it, and one that asks for none takes it."""
     given = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
     return "RAY_AUTH_TOKEN" in os.environ or Path(given).expanduser().is_file()
-
-
-@contextmanager
-def _cluster(sweep: Sweep, needs: Set[Need], address: str | None) -> Iterator[tuple[int, Need | None]]:
-    """A connection to Ray, and its ``slots_of``."""
-    import ray
-
-    _connect(address)
-    try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        if address is not None:
-            _check_nodes(sweep, [node["NodeID"] for node in nodes])
-        resources = [node["Resources"] for node in nodes]
-        _check_resources(needs, resources)
-        yield slots_of(needs, resources, sweep.spec.resources.max_concurrent, may_grow=address is not None)
-    finally:
-        disconnect()
 
 
 def disconnect() -> None:

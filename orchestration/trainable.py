@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ class CellTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], work: Work) -> None:  # type: ignore[override]
         """Called once per actor."""
+        atexit.register(gc.freeze)  # as in the driver: Python's last search for cycles takes a second of the end
         self._work = work
         self._bundles: dict[tuple[str, str], Bundle] = {}
         self._begin(config)

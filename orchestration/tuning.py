@@ -46,6 +46,7 @@ def fit(
     sweep = dispatch.sweep
     keeping.remember(sweep)
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
+    class_cache.DEFAULT_ENV_VARS.clear()  # Lightning's: with any, actors wait for new processes beside Ray's idle ones
     trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells, data))
     tuner = Tuner(
         tune.with_resources(trainable, _needs(dispatch)),

@@ -92,3 +92,24 @@ def test_the_command_line_starts_without_ray_and_mlflow() -> None:
     assert (
         loaded_after("import orchestration.cli, orchestration.inline", ("ray", "mlflow", "optuna", "scipy.stats")) == []
     )
+
+
+def test_training_does_without_pytorchs_compiler() -> None:
+    """To load it takes a second and 150 MB of each worker."""
+    code = """
+from core.config import CellConfig
+from core.coresets import EL2N
+from core.data.load import load_bundle
+from core.data import Synthetic
+from core.models import SmallCnn
+from core.pruning import RigL
+from core.trainer import Trainer
+
+data = Synthetic(samples=40, test_samples=10, size=8)
+cell = CellConfig(
+    data=data, model=SmallCnn(width=2), epochs=4, warmup_epochs=1, select_every=2, coreset_ratio=0.5, prune_rate=0.5,
+    pruner=RigL(update_every=1), selector=EL2N(),
+)
+list(Trainer(cell, load_bundle(data)).events())
+"""
+    assert loaded_after(code, ("torch", "torch._dynamo")) == ["torch"]

@@ -50,7 +50,7 @@ TRIVIAL = {
     "batch_size": 16,
 }
 RUN_SIZES = (10, 100, 1000, 2000)
-SELDOM = ("baselines=false", "evaluate_every=40")
+SELDOM = ("baselines=false", "evaluate_every=41")
 WIDE = ("model.width=112", "batch_size=13", "axes.selector=[random, {name: random, balanced: true}, forgetting, ccs]")
 PLANNED_SEEDS = (1, 3, 29, 286)
 """Of the bench grid, which has 35 distinct cells per seed."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from orchestration.dispatch import Dispatch
-from orchestration.launch import run_on_ray
+from orchestration.launch import connection, machine
 from orchestration.observer import Observers
 from orchestration.sweep import Sweep
 from orchestration.views import planned
@@ -54,8 +54,10 @@ def took(sweep: Sweep) -> float:
 def apart(folder: Path) -> float:
     """How far the simulation is from a run that is measured here, as a share of the run."""
     sweep = tiny(folder, GRID)
-    with patch.dict(os.environ):  # what it tells Ray is not for the tests after this one
-        run_on_ray(Dispatch(sweep, planned(sweep), sweep.to_do(), Observers(())), sweep.to_do(), None)
+    # What it tells Ray is not for the tests after this one.
+    with patch.dict(os.environ), connection(None):
+        _, run = machine(sweep, sweep.to_do(), None)
+        run(Dispatch(sweep, planned(sweep), sweep.to_do(), Observers(())), sweep.to_do())
     assert sweep.to_do() == ()
     foretold, real = simulate(sweep.chains, measured(sweep), workers=2, dispatch=DISPATCH).makespan, took(sweep)
     return abs(foretold - real) / real
