@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,27 @@ from analysis.charts import by_numbers
 from analysis.episodes import CLASS, recall_columns
 from analysis.facets import arrange
 from analysis.inference import LEVEL, false_discovery
-from analysis.panels import COLOURED, MISSING, UNDEFINED, Heatmap, Panel, assembled, experiments, percent, spread
+from analysis.panels import (
+    COLOURED,
+    FAILED,
+    MISSING,
+    UNDEFINED,
+    Heatmap,
+    Panel,
+    assembled,
+    experiments,
+    holes,
+    percent,
+    spread,
+)
 from analysis.runs import diverged
 from analysis.surface import surface, with_facets
 from analysis.synergy import MEASURES, joint_cells, measured
 
 WORST = "accuracy_worst_class"
 CLASSES, CELLS = 10, 6
-RESULT = ["prune_rate", "coreset_ratio", "class", "value", "n", "lo", "hi", "p", "q", "significant"]
+RESULT = ["prune_rate", "coreset_ratio", "class", "value", "n", "lo", "hi", "p", "q", "significant", "runs"]
+"""``runs``: finished runs of the joint cell, some of which may lack a control."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,12 @@ def by_class(runs: pd.DataFrame) -> pd.DataFrame | None:
     for name in names:
         cells = joint_cells(replace(grid, cells=grid.cells.assign(accuracy_test=grid.cells[name])))
         rows = measured(cells, "bliss", MEASURES["bliss"])
-        parts.append(rows.assign(family=cells.frame["family"], **{"class": name.removeprefix(CLASS)}))
+        own: dict[str, Any] = {
+            "family": cells.frame["family"],
+            "runs": cells.frame["n"],
+            "class": name.removeprefix(CLASS),
+        }
+        parts.append(rows.assign(**own))
     found = pd.concat(parts, ignore_index=True)
     family = pd.factorize(found["family"])[0].astype(np.int64)
     q = false_discovery(found["p"].to_numpy(dtype=np.float64), family)
@@ -124,7 +143,8 @@ def maps(found: pd.DataFrame) -> Iterator[Heatmap]:
         deepest = shown.groupby("cell")["value"].min().nsmallest(CELLS).index
         order = shown.sort_values(["prune_rate", "coreset_ratio"], ascending=[True, False])["cell"]
         cells = tuple(cell for cell in order.drop_duplicates() if cell in set(deepest))
-        panels = tuple(_panel(part, named, cells) for _, part in shown.groupby(facets, dropna=False, sort=True))
+        placed = group.assign(cell=_cells(group))
+        panels = tuple(_panel(part, named, cells) for _, part in placed.groupby(facets, dropna=False, sort=True))
         yield _map(label, suffix, panels, (known["class"].nunique(), shown["cell"].nunique()))
 
 
@@ -133,6 +153,7 @@ def _panel(rows: pd.DataFrame, named: tuple[str, ...], cells: tuple[str, ...]) -
     shape, first = (len(named), len(cells)), rows.iloc[0]
     value = placed["value"].to_numpy(dtype=np.float64).reshape(shape)
     half = (placed["hi"] - placed["lo"]).to_numpy(dtype=np.float64).reshape(shape) / 2
+    runs = placed["runs"].to_numpy(dtype=np.float64).reshape(shape)
     n = placed["n"].fillna(0).to_numpy(dtype=np.int64).reshape(shape)
     return Panel(
         str(first["preservation"]),
@@ -144,7 +165,7 @@ def _panel(rows: pd.DataFrame, named: tuple[str, ...], cells: tuple[str, ...]) -
         n,
         placed["q"].to_numpy(dtype=np.float64).reshape(shape),
         placed["significant"].eq(True).to_numpy(dtype=bool).reshape(shape),
-        np.where(np.isfinite(value), COLOURED, np.where(n > 0, UNDEFINED, MISSING)),
+        np.select([np.isfinite(value), runs > 0, runs == 0], [COLOURED, UNDEFINED, FAILED], MISSING),
         fallen=np.zeros(shape, dtype=np.int64),
         judged=np.zeros(shape, dtype=np.int64),
     )
@@ -157,7 +178,7 @@ def _map(label: str, suffix: str, panels: tuple[Panel, ...], of: tuple[int, int]
         f"{measure.definition}, with y a class's recall. Shown: {shape[0]} of {of[0]} classes and {shape[1]} of "
         f"{of[1]} joint cells, those that lose most, so they are extremes; all are in classes.csv. Hatched: not "
         f"significant, q ≥ {LEVEL:g} (Benjamini–Hochberg over all classes and joint cells of one preservation value), "
-        "or not tested."
+        f"or not tested. {holes(panels)}"
     )
     subtitle = f"points of the class's above-chance scale; {spread('mean contrast', panels, 'paired seed')}"
     title = "Which classes lose: departure from Bliss independence by class"

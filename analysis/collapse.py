@@ -24,7 +24,7 @@ from analysis.runs import diverged
 EXPLODED = 10.0  # times the loss of a uniform guess
 WAITS = ("run", *REFERENCES)
 OPTIONAL = {
-    ("lost_support", "shock", "class_imbalance"): "events carry none",
+    ("lost_support", "shock", "class_imbalance"): "events carry none; a grid's support_samples, above 0, measures them",
     ("samples_removed",): "a loss of samples is assumed where a coreset changed",
     ("weights_removed",): "a loss of weights is assumed in every window",
     ("dead_layers",): "layer collapse cannot be told",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.counterfactual import ARMS, Verdict, judge, trajectories
+from analysis.counterfactual import ARMS, Verdict, gaps, judge, trajectories
 from analysis.events import Event
 
 FOLDER = "confirmations"
@@ -66,9 +66,9 @@ def from_record(record: Mapping[str, Any]) -> Confirmation:
         raise ValueError(f"arms {', '.join(sorted(set(arms['arm']) - set(ARMS)))} are none of {', '.join(ARMS)}")
     names = ("cell_id", "epoch", "last", "horizon", "label", "before")
     ended = arms.assign(epoch=arms["epoch"].astype("int64"), accuracy_test=arms["accuracy_test"].astype("float64"))
-    return Confirmation(
-        **{name: record[name] for name in names}, trajectories=trajectories(ended), verdict=judge(ended)
-    )
+    whole = ended[ended["seed"].isin(gaps(ended).index)]  # drawn is what is judged: data orders with all arms
+    shown = trajectories(ended if whole.empty else whole)
+    return Confirmation(**{name: record[name] for name in names}, trajectories=shown, verdict=judge(ended))
 
 
 def verdict_record(verdict: Verdict) -> dict[str, Any]:

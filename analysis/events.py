@@ -153,20 +153,22 @@ def _counted(kind: str, events: list[Event]) -> str:
 
 
 def numbers(events: Iterable[Event]) -> dict[str, float]:
-    """How many events of each kind, and how many are suspected, under flat names for a tracker."""
+    """How many events of each kind, suspected, and refuted, which count as none, under flat names for a tracker."""
     events = tuple(events)
-    kinds = Counter[str](event.kind for event in events)
+    standing = [event for event in events if not event.status.startswith("refuted")]
+    kinds = Counter[str](event.kind for event in standing)
     counts = {f"events_{kind}": float(kinds[kind]) for kind in NAMES}
-    return counts | {"events_suspected": float(len(suspects(events)))}
+    refuted = float(len(events) - len(standing))
+    return counts | {"events_suspected": float(len(suspects(events))), "events_refuted": refuted}
 
 
 def table(events: Iterable[Event]) -> pd.DataFrame:
     """A row per event, what a person reads first, first; in the order given."""
     columns = [
         *["event_id", "kind", "status", "cell", "epoch", "drop", "excess", "recovery", "reason", "confirmation"],
-        *["cause", "before", "expected", "trough", "z", "lost_support", "shock", "class_imbalance", "samples_removed"],
-        *["weights_removed", "confidence", "pruner", "selector", "preservation", "prune_rate", "coreset_ratio"],
-        *["seed", "cell_id"],
+        *["cause", "before", "expected", "trough", "trough_epoch", "noise", "threshold", "z", "horizon", "censored"],
+        *["lost_support", "shock", "class_imbalance", "samples_removed", "weights_removed", "confidence", "role"],
+        *["pruner", "selector", "preservation", "prune_rate", "coreset_ratio", "seed", "cell_id"],
     ]
     return pd.DataFrame([{name: getattr(event, name) for name in columns} for event in events], columns=columns)
 

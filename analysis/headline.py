@@ -59,6 +59,8 @@ class Headline:
     points_missing: int
     best_gain: Extreme | None
     strongest_antagonism: Extreme | None
+    bliss_known: bool = True
+    """Whether any joint cell has a departure from independence."""
 
     def numbers(self) -> dict[str, float]:
         """Finite numbers under flat names, for a tracker."""
@@ -86,6 +88,7 @@ def headline(runs: pd.DataFrame, surface: pd.DataFrame, synergy: pd.DataFrame) -
         _without_run(surface),
         _extreme(synergy, "gain_over_coreset", sign=1),
         antagonism if antagonism is not None and antagonism.value < 0 else None,
+        antagonism is not None,
     )
 
 

@@ -10,7 +10,7 @@ _WORDS = {"<": "$<$", "≥": r"$\ge$", "–": "--"}
 
 
 def tables(info: Heatmap) -> str:
-    """All panels of ``info``; bold: significant; a dash: missing, failed or without controls."""
+    """All panels of ``info``; bold: significant; a dash: missing, failed or undefined."""
     head = f"% {info.title}, {info.experiment}. {info.subtitle}\n% needs booktabs\n"
     return head + "\n".join(_table(info, panel) for panel in info.panels)
 

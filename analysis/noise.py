@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.charts import Chart, Charts, Line, by_numbers, median_band
 from analysis.courses import Courses, matrices
@@ -13,6 +14,12 @@ WORDS = {
     "noisy_clean_loss": "loss of noisy ÷ clean",
     "overfitting": "(test − val) ÷ val loss",
 }
+MEANING = {
+    "noise_ratio": "Mislabelled samples: share of flipped labels in a switch's coreset.",
+    "noisy_clean_loss": "Loss of noisy ÷ clean: 1 means that mislabelled samples are learnt like the others.",
+    "overfitting": "(test − val) ÷ val: how far the test loss lies above the validation loss.",
+}
+POOLED = "Median and quartiles over the n runs of a role: all pruners, preservations, rates, coreset ratios and seeds."
 ROLES = {"dense": "dense", "prune_only": "prune-only", "coreset_only": "coreset-only", "joint": "joint"}
 COLUMNS = 4
 
@@ -22,24 +29,24 @@ def charts(c: Courses, history: pd.DataFrame) -> Charts | None:
 
     ``None`` where no label is known to be noisy.
     """
-    found = quantities(c, history)
-    if not (np.isfinite(found["noise_ratio"]).any() or np.isfinite(found["noisy_clean_loss"]).any()):
+    found = {name: values for name, values in quantities(c, history).items() if np.isfinite(values).any()}
+    known = [np.isfinite(found[name]) for name in ("noise_ratio", "noisy_clean_loss") if name in found]
+    if not known:
         return None
-    chosen = c.cells["selector"]
-    selectors = sorted(set(chosen) - {"none"}, key=by_numbers)[:COLUMNS] or ["none"]
-    made = [
-        _chart(c, values, ((chosen == selector) | (chosen == "none")).to_numpy(), selector, WORDS[name])
-        for name, values in found.items()
-        for selector in selectors
-        if np.isfinite(values).any()
-    ]
-    caption = (
-        "Median and quartiles over the n runs of a role (all prune rates, coreset ratios and seeds). "
-        "Mislabelled samples: share of flipped labels in a switch's coreset. Loss of noisy ÷ clean: 1 means "
-        "that mislabelled samples are learnt like the others. Last: how far the test loss lies above the validation "
-        "loss."
-    )
-    return Charts("label_noise", "Label noise over the epochs", caption, len(selectors), tuple(made), shared=True)
+    kinds = [kind for kind in _kinds(c) if any(rows[_of(c, kind)].any() for rows in known)]
+    made = [_chart(c, values, kind, WORDS[name]) for name, values in found.items() for kind in kinds[:COLUMNS]]
+    more = f" Shown: {COLUMNS} of {len(kinds)} selectors and experiments." if len(kinds) > COLUMNS else ""
+    caption = f"{POOLED} {' '.join(MEANING[name] for name in found)}{more}"
+    columns = min(len(kinds), COLUMNS)
+    return Charts("label_noise", "Label noise over the epochs", caption, columns, tuple(made), shared=True)
+
+
+def _kinds(c: Courses) -> list[tuple[str, str]]:
+    """(experiment, selector) of each column; of an experiment without selection its runs alone."""
+    found = set(zip(c.cells["experiment"].astype("str"), c.cells["selector"], strict=True))
+    selecting = {experiment for experiment, selector in found if selector != "none"}
+    shown = [kind for kind in found if kind[1] != "none" or kind[0] not in selecting]
+    return sorted(shown, key=lambda kind: [by_numbers(name) for name in kind])
 
 
 def quantities(c: Courses, history: pd.DataFrame) -> dict[str, Floats]:
@@ -55,7 +62,14 @@ def quantities(c: Courses, history: pd.DataFrame) -> dict[str, Floats]:
     }
 
 
-def _chart(c: Courses, values_CT: Floats, of: np.ndarray, selector: str, unit: str) -> Chart:
+def _of(c: Courses, kind: tuple[str, str]) -> NDArray[np.bool_]:
+    """The runs of a column: those of its selector, and those without one."""
+    experiment, selector = kind
+    return (c.cells["experiment"].eq(experiment) & c.cells["selector"].isin([selector, "none"])).to_numpy(dtype=bool)
+
+
+def _chart(c: Courses, values_CT: Floats, kind: tuple[str, str], unit: str) -> Chart:
+    of = _of(c, kind)
     lines: list[Line] = []
     runs: list[str] = []
     for role, name in ROLES.items():
@@ -63,4 +77,5 @@ def _chart(c: Courses, values_CT: Floats, of: np.ndarray, selector: str, unit: s
         line = median_band(name, values_CT[rows])
         lines += [] if line is None else [line]
         runs += [] if line is None else [f"{rows.sum()} {name}"]
-    return Chart(f"{selector}\nn = {', '.join(runs)}", unit, tuple(lines))
+    title = "\n".join(filter(None, kind))
+    return Chart(f"{title}\nn = {', '.join(runs)}", unit, tuple(lines))

@@ -15,11 +15,12 @@ from analysis.charts import by_numbers
 from analysis.facets import experiment_label
 from analysis.inference import Floats
 from analysis.surface import PRUNED
-from analysis.synergy import MEASURES, Measure
+from analysis.synergy import MEASURES, UNANCHORED, Measure
 
 VARIANTS = ["pruner", "selector", "preservation"]
 COLOURED, CONTROL = "coloured", "control"
 MISSING, FAILED, UNDEFINED = "missing", "failed", "undefined"
+AGREED = "Without ±: all seeds give the same number. "
 LEAST = 1.0  # points to either side that colours span at least, so that noise stays pale
 SHEET = 1_500
 """Cells of a figure at most: some 40 inches of height, beyond which neither page nor memory takes it well."""
@@ -44,7 +45,7 @@ class Panel:
 
     value and half (of the 95 % interval) are in per cent or points; half is NaN at n = 1.
     A state is "coloured", "control" (a single treatment's accuracy in %), "missing" (no run),
-    "failed" (no finished run) or "undefined" (finished, but without its controls).
+    "failed" (no finished run) or "undefined" (finished, but without its controls, or with dense runs at chance).
     Of ``judged`` seeds of a joint cell ``fallen`` have collapsed; all 0 where nobody looked.
     """
 
@@ -188,7 +189,8 @@ def accuracy_map(shown: pd.DataFrame, by: list[str], label: str, name: str, titl
     panels = tuple(_accuracy_panel(g) for _, g in shown.groupby(by, dropna=False))
     kept = _kept(shown)
     subtitle = f"%, {spread('mean accuracy', panels)}"
-    caption = f"First row and column: single treatments{_preserved(kept)}. {_holes(panels)}"
+    same = any(((p.state == COLOURED) & (p.n > 1) & np.isnan(p.half)).any() for p in panels)
+    caption = f"First row and column: single treatments{_preserved(kept)}. {AGREED * same}{holes(panels)}"
     return assembled(name, label, title, "%", (subtitle, caption, ""), panels)
 
 
@@ -299,9 +301,9 @@ def _curve(grid: pd.DataFrame, frontier: pd.DataFrame) -> Curve | None:
     known = frontier[frontier["alpha_star"].notna() & (frontier["runs_collapsed"] > 0)].sort_values("prune_rate")
     if joint.empty or known.empty:
         return None
-    columns, rows = (grid[name].drop_duplicates().to_list() for name in ("coreset_ratio", "prune_rate"))
+    rates = joint["prune_rate"].drop_duplicates().to_list()  # below the row of the coreset-only cells
     ratios = np.sort(joint["coreset_ratio"].unique())
-    right = len(columns)
+    right = grid["coreset_ratio"].nunique()
 
     def place(name: str) -> Floats:
         alpha = known[name].to_numpy(dtype=np.float64)
@@ -309,7 +311,7 @@ def _curve(grid: pd.DataFrame, frontier: pd.DataFrame) -> Curve | None:
             between = np.interp(np.log(alpha), np.log(ratios), right - 0.5 - np.arange(len(ratios)))
         return np.where(alpha < ratios[0], right, np.where(alpha > ratios[-1], right - len(ratios), between))
 
-    y = np.array([rows.index(rate) + 0.5 for rate in known["prune_rate"]])
+    y = np.array([rates.index(rate) + 1.5 for rate in known["prune_rate"]])
     # The larger the ratio, the further left.
     return Curve(place("alpha_star"), y, place("hi"), place("lo"))
 
@@ -359,12 +361,25 @@ def measure_words(measure: Measure, cells: pd.DataFrame, panels: tuple[Panel, ..
     failing = "no gain claimed" if measure.claims else "not significant"
     hatched = f"{failing}{'' if all_tested else ' or not tested'}" if tested else "not tested"
     subtitle = f"{measure.unit}; {spread('mean contrast', panels, 'paired seed')}"
-    said = "No test: a test needs two seeds. " if q.size else ""
+    said = f"No test: {_untested(panels)}. " if q.size else ""
     if tested:
         said = _tests(measure, cells, f"{failing}, q ≥ 0.05{'' if all_tested else ', or not tested'}")
     grey = f"Grey: accuracy (%) of the single treatments{_preserved(_kept(cells))}. "
     single = grey if any(p.count(CONTROL) for p in panels) else ""
-    return subtitle, f"{measure.definition}. {said}{single}{_collapse(panels)}{_holes(panels)}", hatched
+    return subtitle, f"{measure.definition}. {said}{single}{_collapse(panels)}{_bare(cells)}{holes(panels)}", hatched
+
+
+def _untested(panels: tuple[Panel, ...]) -> str:
+    most = max(int(p.n[p.state == COLOURED].max(initial=0)) for p in panels)
+    return "a test needs two seeds" if most < 2 else "no cell's seeds tell a spread"
+
+
+def _bare(cells: pd.DataFrame) -> str:
+    """Why a contrast of several seeds has no interval."""
+    bare = cells[cells["value"].notna() & (cells["pairs"] > 1) & cells["lo_contrast"].isna()]
+    lone = bare["note"].str.contains(UNANCHORED, regex=False).to_numpy(dtype=bool)
+    said = f"Without ±: {UNANCHORED}. " if lone.any() else ""
+    return said + (AGREED if (~lone).any() else "")
 
 
 def _collapse(panels: tuple[Panel, ...]) -> str:
@@ -421,16 +436,15 @@ def _seeds(panels: tuple[Panel, ...], noun: str = "seed") -> str:
     return f"n = {low} to {high} {noun}s (given where below {high})"
 
 
-def _holes(panels: tuple[Panel, ...]) -> str:
+def holes(panels: tuple[Panel, ...]) -> str:
+    """How many cells have no number, and why."""
     words = {
         MISSING: "missing",
         FAILED: "failed or stopped",
-        UNDEFINED: "without controls",
+        UNDEFINED: "undefined (no controls, or dense at chance)",
     }
-    same = [((p.state == COLOURED) & (p.n > 1) & np.isnan(p.half)).any() for p in panels]
-    agreed = "Without ±: all seeds give the same number. " if any(same) else ""
     counts = [f"{sum(p.count(s) for p in panels)} {said}" for s, said in words.items()]
-    return f"{agreed}Cells without a number: " + ", ".join(counts) + "."
+    return f"Cells without a number: {', '.join(counts)}."
 
 
 def percent(fractions: pd.Series) -> pd.Series:

@@ -64,7 +64,9 @@ def _single(e: Event) -> str:
     if e.role != "joint":
         return f"It is the {who} run's own: {_lasting(e)[0].lower()}{_lasting(e)[1:]}."
     lost = e.control_drop.get(f"{e.cause}_only", math.nan)
-    return f"The {who} control lost {_points(lost)} itself; only {_points(e.excess)} are the joint cell's own."
+    bound = "half of it" if e.excess <= e.drop / 2 else f"the {_points(e.threshold)} that make an event"
+    own = f"only {_points(e.excess)} are the joint cell's own, no more than {bound}"
+    return f"The {who} control lost {_points(lost)} itself; {own}."
 
 
 def _controls(e: Event) -> str:

@@ -29,6 +29,11 @@ TABLE_ROWS = 1_000
 PIXELS_PER_INCH = 135
 ROUNDING = 1e-15
 """What is smaller is what is left of differences between equal fractions."""
+NOT_ALWAYS = (
+    *("confirmations.csv", "collapse_events.csv", events.FILE, "switches.csv"),
+    *("worst_class.csv", "classes.csv", "class_losses.csv", "branches.csv"),
+)
+"""Tables that not every folder gives."""
 _TEMPLATE = "report.html"
 
 
@@ -159,7 +164,7 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 def _clear(folder: Path, current: set[str]) -> None:
     """Remove figures and tables that an earlier analysis of the folder left, lest they be taken for this one's."""
-    for pattern in ("figures/*.png", "figures/*.svg", "tables/*.tex"):
+    for pattern in ("figures/*.png", "figures/*.svg", "tables/*.tex", *NOT_ALWAYS):
         for path in folder.glob(pattern):
             if path.name not in current:
                 path.unlink()

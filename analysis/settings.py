@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 PLAN = "plan.json"
+PARTS = ("common", "varied", "environment")
+MOST = 12
+"""Values of a field that are listed."""
 # The paper's symbols, in the order in which it introduces them.
 SYMBOLS = {
     "epochs": "T",
@@ -29,9 +32,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all cells share, and what they ran on; empty where nothing is known."""
+    """What all cells share, in what they differ, and what they ran on; empty where nothing is known."""
 
     common: tuple[Setting, ...] = ()
+    varied: tuple[Setting, ...] = ()
     environment: tuple[Setting, ...] = ()
 
     @property
@@ -42,7 +46,7 @@ class Settings:
 
 
 def read(folder: Path) -> tuple[Settings, tuple[str, ...]]:
-    """The keys ``common`` and ``environment`` of plan.json, both optional, and a note if the file is damaged."""
+    """The keys ``PARTS`` of plan.json, all optional, and a note if the file is damaged."""
     path = folder / PLAN
     if not path.exists():
         return Settings(), ()
@@ -52,10 +56,11 @@ def read(folder: Path) -> tuple[Settings, tuple[str, ...]]:
         return Settings(), (f"{PLAN} cannot be read ({_first_line(error)}): the page shows no settings.",)
     if not isinstance(plan, Mapping):
         return Settings(), (f"{PLAN} holds {_kind(plan)}, not an object: the page shows no settings.",)
-    said = {key: plan.get(key) or {} for key in ("common", "environment")}
+    said = {key: plan.get(key) or {} for key in PARTS}
     odd = {key: value for key, value in said.items() if not isinstance(value, Mapping)}
-    common, environment = ({} if key in odd else value for key, value in said.items())
-    return Settings(_by_symbol(common), _listed(_plain(environment))), _notes(odd)
+    common, varied, environment = ({} if key in odd else value for key, value in said.items())
+    values = {field: _values(some) for field, some in varied.items()}
+    return Settings(_by_symbol(common), _by_symbol(values), _listed(_plain(environment))), _notes(odd)
 
 
 def _notes(odd: Mapping[str, object]) -> tuple[str, ...]:
@@ -78,6 +83,14 @@ def _listed(fields: Mapping[str, Any]) -> tuple[Setting, ...]:
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields without the prefixes under which a tracker files them."""
     return {field.removeprefix("mlflow.source.").removeprefix("version."): value for field, value in fields.items()}
+
+
+def _values(some: Any) -> str:
+    """A field's values, in the order of the grid."""
+    if not isinstance(some, list):
+        return _words(some)
+    rest = f", ... ({len(some)} in all)" if len(some) > MOST else ""
+    return ", ".join(map(_words, some[:MOST])) + rest
 
 
 def _words(value: Any) -> str:

@@ -25,6 +25,7 @@ from analysis.inference import (
 from analysis.surface import baselines_first, cell_statistics, per_seed, with_facets
 
 FEW_SEEDS = 3
+UNANCHORED = "fewer than two of these seeds have a dense run"
 RESULT = [
     *["prune_rate", "coreset_ratio", "measure", "value", "n", "sd", "lo", "hi", "welch_lo"],
     *["welch_hi", "p", "q", "significant", "test", "control_preservation", "note"],
@@ -312,7 +313,7 @@ def _notes(cells: JointCells, measure: Measure, values_CS: Floats) -> list[str]:
         flat = ~(cells.mean.dense_mean > cells.mean.chance) & (cells.frame["n"] > 0)
         parts.append(np.where(flat, "no dense run above chance to measure by: add (0, 1), or train it longer", ""))
         lone = (found.n > 1) & ~flat & ~_anchored(cells, measure, values_CS)
-        parts.append(np.where(lone, "fewer than two of these seeds have a dense run: no interval, no test", ""))
+        parts.append(np.where(lone, f"{UNANCHORED}: no interval, no test", ""))
     few = [f"{n} seeds: fewer than {FEW_SEEDS}" for n in range(FEW_SEEDS)]
     few[0], few[1] = "", "one seed: no interval, no test"
     parts.append(np.array([*few, ""])[np.minimum(found.n, FEW_SEEDS)])

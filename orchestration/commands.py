@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from rich.console import Console
 
 from analysis.confirmations import FOLDER, Confirmation, from_record
+from core.data.source import DataError
 from orchestration import confirmation, keeping
 from orchestration.apart import apart
 from orchestration.branches import branched
@@ -22,25 +23,27 @@ from orchestration.dispatch import Budget, Dispatch
 from orchestration.errors import UsageError
 from orchestration.files import StoreError, write_atomically
 from orchestration.inline import check_devices, run_inline
-from orchestration.launch import ClusterError, check_address
+from orchestration.launch import Cluster, ClusterError, check_address
 from orchestration.observer import Observer, Observers
 from orchestration.progress import EpochLines, Progress
 from orchestration.provenance import provenance
 from orchestration.rounds import Rounds, Run
 from orchestration.speech import Line, say
-from orchestration.sweep import Sweep, held, prepare
+from orchestration.store import Store
+from orchestration.sweep import Sweep, held, own_store, prepare
 from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker, check_server
 from orchestration.views import ALONE, analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
-from sweeps.cells import Cell, common, expand, labels
+from sweeps.cells import Cell, common, expand, labels, varied
 from sweeps.plan import EXECUTED, Plan, executed
-from sweeps.spec import SweepSpec, load
+from sweeps.spec import SpecError, SweepSpec, load
 
 if TYPE_CHECKING:
     from orchestration.search import Search
 
 INTERRUPTED = 130
+REFUSED = (SpecError, DataError, StoreError, ClusterError, UsageError)
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,20 @@ class Target:
 def run(file: Path, overrides: Sequence[str], output: Path, target: Target, console: Console) -> int:
     """Run what is not finished, then write tables, figures and report. 0 done, 1 some cells failed, 130 interrupted."""
     target.check()
-    asked = load(file, overrides), output, target
-    with ExitStack() as ray:  # connected while the plan is made, and left while the report is written
-        sweep, plan = _made_ready(_ready, *asked, ray)
-        with _taken_back(sweep), held(sweep.folder):
-            todo = sweep.snapshot().to_do()
-            _write_plan(sweep, plan)
-            _announce(sweep, todo, console)
-            with _tracking(target.uri(sweep), sweep) as tracker:
-                wanted, left = _run_cells(sweep, plan, todo, target, tracker, console)
-                if sweep.spec.on_collapse == "branch_with_preservation":
-                    sweep, plan = _made_ready(_ready_with_branches, *asked)
-                    wanted = (*wanted, *_run_branches(sweep, plan, left, tracker, console))
-                headline = _conclude(sweep, target, ray, console)
-                if tracker is not None:
-                    _close_tracking(tracker, headline, console)
+    spec = load(file, overrides)
+    with _taken(output / spec.name, target), closing(Cluster(target.address)) as cluster:
+        sweep, plan = _made_ready(_ready, spec, output, target, cluster)
+        todo = sweep.snapshot().to_do()
+        _write_plan(sweep, plan)
+        _announce(sweep, todo, console)
+        with _tracking(target.uri(sweep), sweep) as tracker:
+            wanted, left = _run_cells(sweep, plan, todo, target, cluster, tracker, console)
+            if sweep.spec.on_collapse == "branch_with_preservation":
+                sweep, plan = _made_ready(_ready_with_branches, spec, output, target)
+                wanted = (*wanted, *_run_branches(sweep, plan, left, cluster, tracker, console))
+            headline = _conclude(sweep, target, cluster, console)
+            if tracker is not None:
+                _close_tracking(tracker, headline, console)
     return _farewell(sweep, wanted, console)
 
 
@@ -93,19 +95,17 @@ Ready: TypeAlias = Callable[[SweepSpec, Path, Target], tuple[Sweep, Plan]]
 
 
 def _made_ready(
-    ready: Ready, spec: SweepSpec, output: Path, target: Target, ray: ExitStack | None = None
+    ready: Ready, spec: SweepSpec, output: Path, target: Target, cluster: Cluster | None = None
 ) -> tuple[Sweep, Plan]:
     """The sweep and the plan of what is to do. Where others train, this process does without torch.
 
-    ``ray``: is given the connection to Ray, which is made meanwhile.
+    ``cluster`` is connected meanwhile.
     """
     if target.inline:
         return ready(spec, output, target)
     with apart(ready, spec, output, target) as answer:
-        if ray is not None:
-            from orchestration.launch import connection
-
-            ray.enter_context(connection(target.address))
+        if cluster is not None:
+            cluster.connect()
         return answer()
 
 
@@ -126,48 +126,58 @@ def _planned(sweep: Sweep, target: Target) -> tuple[Sweep, Plan]:
 
 
 def _run_cells(
-    sweep: Sweep, plan: Plan, todo: Sequence[Cell], target: Target, tracker: Tracker | None, console: Console
-) -> tuple[Sequence[Cell], Target]:
+    sweep: Sweep,
+    plan: Plan,
+    todo: Sequence[Cell],
+    target: Target,
+    cluster: Cluster,
+    tracker: Tracker | None,
+    console: Console,
+) -> tuple[Sequence[Cell], Target | None]:
     """Run what is to do, or what a frontier search asks for. Returns the cells that were wanted, and what is left of
-    the budget in the target.
+    the budget in the target; ``None`` after Ctrl-C.
     """
     search = _search_of(sweep)
     if not (todo if search is None else search.ask(1)):
         keeping.remember(sweep)
         return todo if search is None else _searched(search, console), target
     cells = {cell.cell_id: cell for cell in todo}
+    interrupted = False
     flop = plan.shared.flop * (1.0 if plan.budget_cells is None else plan.budget_cells / len(plan.cells))
     with Progress(cells, flop, len(sweep.cells.cells) - len(todo), console) as progress:
         told: Observer = progress if tracker is None else Observers((progress, tracker))
         watch = Watch(sweep, told)
         rounds = Rounds(sweep, plan, Observers((told, watch)), target.budget or Budget(), watch.stops)
         try:
-            slots, run_round = _machine(target, sweep, todo)
+            slots, run_round = _machine(target, cluster, sweep, todo)
             if search is None:
                 rounds.run(todo, run_round)
             else:
                 _find_frontier(search, rounds, slots, run_round, console)
         except KeyboardInterrupt:
+            interrupted = True
+            cluster.close()  # what is written next is all that there is
             say(console, "Interrupted; writing what is finished.")
         if rounds.exhausted:
             say(console, "The budget is used up; writing what is finished.")
-    return todo if search is None else _searched(search, console), replace(target, budget=rounds.budget)
+    wanted = todo if search is None else _searched(search, console)
+    return wanted, None if interrupted else replace(target, budget=rounds.budget)
 
 
 def _run_branches(
-    sweep: Sweep, plan: Plan, target: Target, tracker: Tracker | None, console: Console
+    sweep: Sweep, plan: Plan, target: Target | None, cluster: Cluster, tracker: Tracker | None, console: Console
 ) -> Sequence[Cell]:
-    """Run the branches that are not finished, with what is left of the budget. Returns all that there are."""
+    """Run the branches that are not finished, with what is left of the budget; none after Ctrl-C. Returns all."""
     branches = [cell for cell in sweep.cells.cells if cell.branched_from]
-    if not branches:
-        return ()
+    if not branches or target is None:
+        return branches
     todo = [cell for cell in branches if not sweep.finished(cell)]
     told = f"{len(branches)} cells that collapsed, once more with preservation: {len(todo)} to do"
     say(console, told, "branches:")
     if tracker is not None:
         tracker.follow(sweep)
     _write_plan(sweep, plan)
-    _run_cells(sweep, plan, todo, target, tracker, console)
+    _run_cells(sweep, plan, todo, target, cluster, tracker, console)
     return branches
 
 
@@ -203,13 +213,11 @@ def _searched(search: Search, console: Console) -> Sequence[Cell]:
     return wanted
 
 
-def _machine(target: Target, sweep: Sweep, cells: Sequence[Cell]) -> tuple[int, Run]:
+def _machine(target: Target, cluster: Cluster, sweep: Sweep, cells: Sequence[Cell]) -> tuple[int, Run]:
     """How many cells may run at once, and what runs them."""
     if target.inline:
         return 1, lambda dispatch, _: run_inline(dispatch)
-    from orchestration.launch import machine
-
-    return machine(sweep, cells, target.address)
+    return cluster.machine(sweep, cells)
 
 
 @contextmanager
@@ -227,18 +235,19 @@ def _tracking(uri: str | None, sweep: Sweep) -> Iterator[Tracker | None]:
 
 
 @contextmanager
-def _taken_back(sweep: Sweep) -> Iterator[None]:
-    """Where Ray or the store cannot be used, the output folder goes again if it is new and nothing was trained."""
-    new = [path for path in (sweep.folder, *sweep.folder.parents) if not path.exists()]
-    try:
-        yield
-    except (ClusterError, StoreError):
-        if new and _untouched(sweep):
-            shutil.rmtree(sweep.folder, ignore_errors=True)
-            with suppress(OSError):  # another process came to share them
-                for parent in new[1:]:
-                    parent.rmdir()
-        raise
+def _taken(folder: Path, target: Target) -> Iterator[None]:
+    """Hold the output folder. A new one goes again where the sweep is refused or interrupted with nothing trained."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with held(folder):
+        try:
+            yield
+        except (*REFUSED, KeyboardInterrupt):
+            if new and _untouched(folder, target):
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # another process came to share them
+                    for parent in new[1:]:
+                        parent.rmdir()
+            raise
 
 
 def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Console) -> None:
@@ -248,17 +257,18 @@ def _close_tracking(tracker: Tracker, headline: Mapping[str, float], console: Co
         say(console, f"MLflow lacks {lacking} cells ({why}). Nothing is lost: run the same command again.", "warning")
 
 
-def _untouched(sweep: Sweep) -> bool:
+def _untouched(folder: Path, target: Target) -> bool:
     with suppress(StoreError):  # who knows, then
-        return not sweep.store.files.names("segments")
+        return not Store(target.store or own_store(folder)).files.names("segments")
     return False
 
 
 def _write_plan(sweep: Sweep, plan: Plan) -> None:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
-    grid = (cell.config for cell in sweep.cells.cells if not cell.branched_from)
-    told = {"common": common(grid), "environment": provenance(sweep.devices), **where(sweep)}
+    grid = [cell.config for cell in sweep.cells.cells if not cell.branched_from]
+    settings = {"common": common(grid), "varied": varied(grid), "environment": provenance(sweep.devices)}
+    told = settings | where(sweep)
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
 
 
@@ -271,7 +281,7 @@ def _announce(sweep: Sweep, todo: Sequence[Cell], console: Console) -> None:
     say(console, f"{counts}, {done} finished already, {len(todo)} to do{asked}", f"{sweep.spec.name}:")
 
 
-def _conclude(sweep: Sweep, target: Target, ray: ExitStack, console: Console) -> dict[str, float]:
+def _conclude(sweep: Sweep, target: Target, cluster: Cluster, console: Console) -> dict[str, float]:
     """Tables, figures and report of what is finished; the headline numbers. A process of its own writes them, while
     this one leaves Ray.
     """
@@ -279,7 +289,7 @@ def _conclude(sweep: Sweep, target: Target, ray: ExitStack, console: Console) ->
         lines, headline = _concluded(sweep)
     else:
         with apart(_concluded, sweep.hollow()) as answer:
-            ray.close()
+            cluster.close()
             lines, headline = answer()
     for line in lines:
         say(console, *line)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 OURS = ("core", "sweeps", "orchestration", "analysis")
@@ -53,8 +54,8 @@ def examine() -> tuple[Finding, ...]:
 
 
 def _python() -> Iterator[Finding]:
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", sys.version_info >= (3, 11), f"{version}; 3.11 or newer is needed")
+    running = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", sys.version_info >= (3, 11), f"{running}; 3.11 or newer is needed")
 
 
 def _packages() -> Iterator[Finding]:
@@ -70,9 +71,10 @@ def _packages() -> Iterator[Finding]:
 
 
 def _libraries() -> Iterator[Finding]:
+    distributions = packages_distributions()
     for name in (*NEEDED, *FOR_SWEEPS):
         try:
-            module = importlib.import_module(name)
+            importlib.import_module(name)
         except Exception as error:
             hint = "; swast run --inline works without it" if name in FOR_SWEEPS else ""
             yield Finding(
@@ -81,7 +83,7 @@ def _libraries() -> Iterator[Finding]:
                 f"cannot be imported ({error}){hint}; run pip install --constraint constraints.txt --editable .",
             )
         else:
-            yield Finding(name, True, str(getattr(module, "__version__", "")))
+            yield Finding(name, True, ", ".join(dict.fromkeys(map(version, distributions.get(name, ())))))
 
 
 def _torch() -> Iterator[Finding]:

@@ -6,6 +6,7 @@ A file is there whole or not at all, and stays what it is until it is written ag
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Set
@@ -17,6 +18,7 @@ from orchestration.redaction import without_secrets
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is being written."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StoreError(OSError):
@@ -211,8 +213,14 @@ def _told(what: str) -> Iterator[None]:
     except ImportError as error:
         raise StoreError(f"{what}: {error}; it is needed on every node (s3:// by pip install 's3fs')") from error
     except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise StoreError(f"{what}: {without_secrets(reason)}") from error
+        raise StoreError(f"{what}: {without_secrets(_reason(error))}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a place answers, and what to do about it where that is known."""
+    said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    full = isinstance(error, OSError) and error.errno in FULL
+    return f"{said}; make room, then give the same command again" if full else said
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -226,7 +234,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StoreError(f"cannot write {path}: {_reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

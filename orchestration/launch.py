@@ -8,10 +8,9 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestration.dispatch import Dispatch
 from orchestration.files import open_files
@@ -20,6 +19,11 @@ from orchestration.rounds import Run
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
 from sweeps.policy import Need
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+    from core.data.bundle import Bundle
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -42,42 +46,62 @@ class ClusterError(RuntimeError):
     """Ray could not be started or reached: one sentence that says what to do."""
 
 
-@contextmanager
-def connection(address: str | None) -> Iterator[None]:
-    """A connection to Ray: to a local one that is started for it, or to the cluster at an address.
+class Cluster:
+    """A connection to Ray: to a local one that is started for it, or to the cluster at ``address``.
 
-    Raises ``ClusterError`` when Ray does not start or cannot be reached.
+    It takes seconds and is made while others work. Why it could not be made is told when it is used: where nothing is
+    to do, nobody asks.
     """
-    load_ray(joining=address is not None)
-    _connect(address)
-    try:
-        yield
-    finally:
-        disconnect()
 
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._connected = False
+        self._error: ClusterError | None = None
+        self._data: dict[str, ObjectRef[Bundle]] = {}
 
-def machine(sweep: Sweep, cells: Iterable[Cell], address: str | None) -> tuple[int, Run]:
-    """How many of these cells may run at once on the Ray that is connected, and what runs some of them as Tune trials.
+    def connect(self) -> None:
+        """Connect, or remember why not."""
+        load_ray(joining=self._address is not None)
+        try:
+            _connect(self._address)
+        except ClusterError as error:
+            self._error = error
+        else:
+            self._connected = True
 
-    That returns early on Ctrl-C and on the budget. Raises ``ClusterError`` when the cluster cannot hold one of them.
-    """
-    import ray
+    def machine(self, sweep: Sweep, cells: Iterable[Cell]) -> tuple[int, Run]:
+        """How many of these cells may run at once, and what runs some of them as Tune trials.
 
-    from orchestration.tuning import fit, shipped
+        That raises ``KeyboardInterrupt`` on Ctrl-C and returns early on the budget. Data sets are shipped once.
+        Raises ``ClusterError`` when there is no connection, or the cluster cannot hold one of the cells.
+        """
+        if self._error is not None:
+            raise self._error
+        import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if address is not None:
-        _check_nodes(sweep, [node["NodeID"] for node in nodes])
-    needs, resources = {sweep.need(cell.config) for cell in cells}, [node["Resources"] for node in nodes]
-    _check_resources(needs, resources)
-    slots, room = slots_of(needs, resources, sweep.spec.resources.max_concurrent, may_grow=address is not None)
-    data = shipped(sweep)
+        from orchestration.tuning import fit, shipped
 
-    def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
-        with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
-            fit(dispatch, some, data, slots, room, folder)
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        if self._address is not None:
+            _check_nodes(sweep, [node["NodeID"] for node in nodes])
+        needs, resources = {sweep.need(cell.config) for cell in cells}, [node["Resources"] for node in nodes]
+        _check_resources(needs, resources)
+        most, may_grow = sweep.spec.resources.max_concurrent, self._address is not None
+        slots, room = slots_of(needs, resources, most, may_grow=may_grow)
+        self._data |= shipped({key: bundle for key, bundle in sweep.bundles.items() if key not in self._data})
 
-    return slots, run
+        def run(dispatch: Dispatch, some: Sequence[Cell]) -> None:
+            with tempfile.TemporaryDirectory(prefix="swast-tune-") as folder:
+                fit(dispatch, some, self._data, slots, room, folder)
+
+        return slots, run
+
+    def close(self) -> None:
+        """Leave Ray, if it is connected."""
+        self._data.clear()
+        if self._connected:
+            self._connected = False
+            disconnect()
 
 
 def load_ray(*, joining: bool) -> None:
@@ -120,7 +144,6 @@ def disconnect() -> None:
 def _connect(address: str | None) -> None:
     """Raises ``ClusterError`` when Ray does not start, does not answer or does not let us in."""
     import ray
-    from ray.exceptions import RayError
 
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:  # without "local", Ray would join whatever cluster was last started on this machine
@@ -133,7 +156,7 @@ def _connect(address: str | None) -> None:
         hint = "; are RAY_AUTH_MODE and RAY_AUTH_TOKEN those of the cluster?"
     try:
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:  # from a full disk to a name too long for a socket: they share no class
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise ClusterError(f"cannot {where}: {reason}{hint} --inline runs without Ray") from error
 
@@ -177,7 +200,10 @@ def _fits(need: Need, node: dict[str, float]) -> int:
 
 def check_address(address: str) -> None:
     """Raises ``ClusterError`` at once when nobody listens; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        way = "give the head's own HOST:6379 on one of its nodes, or use swast submit"
+        raise ClusterError(f"{address} is Ray Client's, through which no sweep can be run: {way}")
+    host, _, port = address.rpartition(":")
     reason = refusal(host, int(port)) if port.isdecimal() else ""
     if reason:
         raise ClusterError(f"no Ray cluster answers at {address} ({reason}); is it running? --inline needs none")
@@ -185,23 +211,19 @@ def check_address(address: str) -> None:
 
 def _check_nodes(sweep: Sweep, nodes: Sequence[str]) -> None:
     """Raises ``ClusterError`` when a node does not see the store, where its results would be lost to the others, or has
-    another torch than is part of the key of all results.
+    another torch than is part of the key of all results; or when one does not answer.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from ray.exceptions import RayError
 
     files, probe = sweep.store.files, f".probe-{uuid.uuid4().hex}"
     files.write(probe, b"")
-    ask = ray.remote(num_cpus=0)(_answer)
-    answers = ray.get(
-        [
-            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                files.locator, probe
-            )
-            for node in nodes
-        ]
-    )
-    files.remove(probe)
+    try:
+        answers = _answers(nodes, files.locator, probe)
+    except RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ClusterError(f"a node of the cluster cannot run a task ({reason}); mend it or end it") from error
+    finally:
+        files.remove(probe)
     blind, here = sum(not sees for sees, _ in answers), _torch()
     if blind:
         where = f"{blind} of {len(nodes)} nodes do not see {files.place}"
@@ -209,6 +231,19 @@ def _check_nodes(sweep: Sweep, nodes: Sequence[str]) -> None:
     others = {torch for _, torch in answers} - {here}
     if others:
         raise ClusterError(f"this command has torch {here} and nodes have {', '.join(sorted(others))}: install one")
+
+
+def _answers(nodes: Sequence[str], locator: str, probe: str) -> list[tuple[bool, str]]:
+    """What every node says."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0)(_answer)
+    there = (NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes)
+    found: list[tuple[bool, str]] = ray.get(
+        [ask.options(scheduling_strategy=at).remote(locator, probe) for at in there]
+    )
+    return found
 
 
 def _answer(locator: str, probe: str) -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,16 @@ class Workers(Callback):
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
+        self.interrupts: Any = None
+        """Tune's handler of Ctrl-C, of which it says nothing."""
 
     def __getstate__(self) -> dict[str, Any]:
         """As the searcher's."""
         return {}
+
+    def setup(self, *given: Any, **info: Any) -> None:
+        """A run begins."""
+        self.interrupts = signal.getsignal(signal.SIGINT)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A worker took a cell."""

@@ -53,7 +53,7 @@ def submit(submission: Submission, address: str, console: Console, *, follow: bo
     """Hand the sweep to the cluster's job server at ``address`` and print its log until it ends.
 
     0 when the job succeeded, 1 when it failed; 0 at once without ``follow``. Raises ``ClusterError`` when nobody
-    answers, ``UsageError`` when the file is not there.
+    answers or the connection is lost, ``UsageError`` when the file is not there.
     """
     if not submission.file.is_file():
         raise UsageError(f"{submission.file}: there is no such grid file")
@@ -61,18 +61,33 @@ def submit(submission: Submission, address: str, console: Console, *, follow: bo
     client = _connect(address)
     with tempfile.TemporaryDirectory(prefix="swast-job-") as folder:
         submission.collect(Path(folder))
-        job = client.submit_job(
+        job = _handed_over(client, submission, folder, address)
+    say(console, f"{address} runs it as {job}; ray job logs --address {address} --follow {job}", "submitted")
+    if not follow:
+        return 0
+    try:
+        asyncio.run(_follow(client, job, console))
+        status = client.get_job_status(job)
+    except Exception as error:  # its own errors share no class
+        reason = " ".join(str(error).split()) or type(error).__name__
+        way = f"ray job logs --address {address} --follow {job}"
+        raise ClusterError(f"lost {address} ({reason}); the job goes on: {way}") from error
+    say(console, f"{job}: {status.value.lower()}")
+    return 0 if status.value == "SUCCEEDED" else 1
+
+
+def _handed_over(client: Any, submission: Submission, folder: str, address: str) -> str:
+    """The name of the job that the cluster makes of it."""
+    try:
+        job: str = client.submit_job(
             entrypoint=submission.entrypoint,
             runtime_env={"working_dir": folder, "env_vars": dict(ENVIRONMENT)},
             metadata={"swast": submission.file.stem},
         )
-    say(console, f"{address} runs it as {job}; ray job logs --address {address} --follow {job}", "submitted")
-    if not follow:
-        return 0
-    asyncio.run(_follow(client, job, console))
-    status = client.get_job_status(job)
-    say(console, f"{job}: {status.value.lower()}")
-    return 0 if status.value == "SUCCEEDED" else 1
+    except Exception as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise ClusterError(f"{address} does not take the job ({reason}); its dashboard's log says more") from error
+    return job
 
 
 def _connect(address: str) -> Any:

@@ -98,7 +98,7 @@ def write_tables(sweep: Sweep) -> tuple[int, int]:
 def describe(sweep: Sweep, cell: Cell, extra: Sequence[str]) -> dict[str, Any]:
     """The columns that the configuration decides. A further swept field is null where it does not act."""
     config = cell.config
-    flat = flatten(as_dict(config, defaults=True))
+    flat = flatten(as_dict(config, defaults=True)) | {"warmup_epochs": sweep.cells.own_warmup(config)}
     row = {"cell_id": cell.cell_id, "sweep": sweep.spec.name, "seed": config.seed, "epochs": config.epochs}
     row |= {kind: flat[f"{kind}.name"] for kind in NAMED}
     row |= {"prune_rate": config.prune_rate, "fc_prune_rate": config.fc_prune_rate}

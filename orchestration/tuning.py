@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray import ObjectRef, tune
+from ray._private import serialization
+from ray.exceptions import RayActorError
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.execution import class_cache
 
@@ -25,9 +28,19 @@ SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "
 """What Tune would copy from our environment into the trials', by way of Ray's logs. Nodes have their own."""
 
 
-def shipped(sweep: Sweep) -> Mapping[str, ObjectRef[Bundle]]:
-    """The sweep's data sets in the object store: nodes fetch what they need, once, however often ``fit`` is called."""
-    return {key: ray.put(packed(bundle)) for key, bundle in sweep.bundles.items()}
+class LowOnMemoryError(RayActorError):
+    """A worker that Ray ended because its node ran low on memory. To Tune, Ray's own error is one of the driver's."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(error_msg=message)
+
+
+serialization.OutOfMemoryError = LowOnMemoryError  # type: ignore[assignment,attr-defined]
+
+
+def shipped(bundles: Mapping[str, Bundle]) -> Mapping[str, ObjectRef[Bundle]]:
+    """Data sets in the object store: nodes fetch what they need, once, however often ``fit`` is called."""
+    return {key: ray.put(packed(bundle)) for key, bundle in bundles.items()}
 
 
 def fit(
@@ -38,15 +51,16 @@ def fit(
     room: Need | None,
     scratch: str,
 ) -> None:
-    """Run the cells on at most ``slots`` actors at once, in ``room``. Ctrl-C and the budget return early.
+    """Run the cells on at most ``slots`` actors at once, in ``room``. Returns early on the budget.
 
-    ``data``: what ``shipped`` returned.
+    ``data``: what ``shipped`` returned. Raises ``KeyboardInterrupt`` after Ctrl-C, when the workers have ended.
     """
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it counts a cell that was tried again as lost
     sweep = dispatch.sweep
     keeping.remember(sweep)
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
     class_cache.DEFAULT_ENV_VARS.clear()  # Lightning's: with any, actors wait for new processes beside Ray's idle ones
+    workers, before = Workers(dispatch), signal.getsignal(signal.SIGINT)
     trainable: Any = tune.with_parameters(CellTrainable, work=work_of(sweep, cells, data))
     tuner = Tuner(
         tune.with_resources(trainable, _needs(dispatch)),
@@ -56,14 +70,19 @@ def fit(
         run_config=RunConfig(
             name=sweep.spec.name,
             storage_path=scratch,
-            callbacks=[Workers(dispatch)],
+            callbacks=[workers],
             stop=Stops(dispatch),
             failure_config=FailureConfig(max_failures=0),
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+        if signal.getsignal(signal.SIGINT) is not workers.interrupts:  # it ends a run and is gone; else it stays
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _needs(dispatch: Dispatch) -> Callable[[dict[str, Any]], Any]:

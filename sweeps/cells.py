@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.config import CellConfig, as_dict, canonical, cell_id, flatten, idle, prunes
+from core.config import CellConfig, as_dict, canonical, cell_id, flatten, idle, prunes, warmup_epochs
 from core.preservation import PRESERVERS
 from sweeps.spec import SweepSpec
 
@@ -38,6 +38,13 @@ class Cells:
 
     listed: int
     cells: tuple[Cell, ...]
+    open_warmup: bool = False
+    """Whether the grid leaves K open somewhere."""
+
+    def own_warmup(self, cell: CellConfig) -> int | None:
+        """K where it is a setting of the cell's own; ``None`` where it follows from the ratio, as in an open cell."""
+        follows = self.open_warmup and cell.warmup_epochs == warmup_epochs(replace(cell, warmup_epochs=None))
+        return None if follows else cell.warmup_epochs
 
 
 def expand(spec: SweepSpec) -> Cells:
@@ -48,7 +55,7 @@ def expand(spec: SweepSpec) -> Cells:
     ids = {config: cell_id(config) for config in distinct}
     controls = {config: tuple(ids[control] for control in three) for config, three in reversed(brought)}
     cells = (Cell(ids[c], c, times[c], controls=controls.get(c, ())) for c in distinct)
-    return Cells(len(spec.listed), tuple(cells))
+    return Cells(len(spec.listed), tuple(cells), any(cell.warmup_epochs is None for cell in spec.listed))
 
 
 def joint(cell: CellConfig) -> bool:
@@ -103,13 +110,22 @@ def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
 
 def common(cells: Iterable[CellConfig]) -> dict[str, Any]:
     """The dotted fields that have one value in all canonical cells in which they apply, and that value."""
+    return {field: found[0] for field, found in _values(cells).items() if len(found) == 1}
+
+
+def varied(cells: Iterable[CellConfig]) -> dict[str, list[Any]]:
+    """The dotted fields that have several values in the canonical cells in which they apply, and those values."""
+    return {field: found for field, found in _values(cells).items() if len(found) > 1}
+
+
+def _values(cells: Iterable[CellConfig]) -> dict[str, list[Any]]:
     values: dict[str, dict[str, Any]] = defaultdict(dict)
     for cell in cells:
         unused = _idle(cell)
         for field, value in flatten(as_dict(cell, defaults=True)).items():
             if field.partition(".")[0] not in unused:
                 values[field][repr(value)] = value
-    return {field: next(iter(found.values())) for field, found in values.items() if len(found) == 1}
+    return {field: list(found.values()) for field, found in values.items()}
 
 
 def _method(data: dict[str, Any], field: str) -> str:

@@ -270,13 +270,17 @@ def _looked_at(support_samples: int, size: int, train_size: int) -> int:
 
 
 def _checkpoint_bytes(cell: CellConfig, net: Network | None, facts: Facts) -> int:
-    """Weights and momentum, masks and what the pruner learns, the coreset and the history of every sample."""
+    """Weights and momentum, masks and what the pruner learns, the coreset, what is preserved of it, and the history of
+    every sample.
+    """
     if net is None:
         return 0
     prunable = sum(math.prod(shape) for shape in net.structure.shapes.values()) if prunes(cell) else 0
     per_weight = 1 + 4 * cell.pruner.tensors_per_weight
     per_sample = 4 + 1 + 4 + 4 + 4 + 4 + 8 + 4 * cell.selector.tensors_per_sample
-    return 8 * net.parameters + per_weight * prunable + per_sample * facts.train_size
+    kept = 4 * facts.num_classes * count(cell.coreset_ratio, facts.train_size) + 9 * facts.train_size
+    preserved = kept if preservation_starts(cell) <= cell.epochs else 0
+    return 8 * net.parameters + per_weight * prunable + per_sample * facts.train_size + preserved
 
 
 def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Facts) -> Ledger:
@@ -287,8 +291,9 @@ def _ledger(cell: CellConfig, net: Network, epochs: Sequence[Epoch], facts: Fact
     for t, epoch in enumerate(epochs, start=1):
         trained[epoch.position] += epoch.samples
         with_dense_gradient[epoch.position] += _dense_gradient_samples(cell, epoch)
-        # Whoever selects sees the mask of the epoch before.
-        scored[epochs[max(t - 2, 0)].position] += _scored(cell, t, epoch, facts)
+        # Whoever selects sees the mask of the epoch before, which is this one's own where masks are renewed at its end.
+        before = t - 1 if cell.pruner.learns_forward else max(t - 2, 0)
+        scored[epochs[before].position] += _scored(cell, t, epoch, facts)
     asked = [_asked(cell, t, epoch, facts) for t, epoch in enumerate(epochs, start=1)]
     ledger = calibration_flops(net.layers, sum(forward for forward, _ in asked), sum(backward for _, backward in asked))
     for t in range(1, len(epochs) + 1):

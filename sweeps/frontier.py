@@ -66,23 +66,19 @@ class Space:
 
 def space(cells: Cells, search: FrontierSearch) -> Space:
     """The joint cells that a grid lists, with their controls, and the budget as a number of cells."""
-    variants: dict[CellConfig, int] = {}
+    variants: dict[tuple[CellConfig, int | None], int] = {}
     found = []
     for cell in cells.cells:
         config = cell.config
         if not cell.controls:
             continue
-        # The warm-up that a grid leaves open follows the ratio: it tells no variants apart.
-        kind = replace(_elsewhere(config), seed=0)
+        # A warm-up that the grid leaves open follows the ratio: it tells no variants apart.
+        elsewhere = replace(config, seed=0, prune_rate=0.5, coreset_ratio=0.5, warmup_epochs=0)
+        kind = (elsewhere, cells.own_warmup(config))
         needs = frozenset((cell.cell_id, *cell.controls))
         variant = variants.setdefault(kind, len(variants))
         found.append(Candidate(cell.cell_id, variant, config.prune_rate, config.coreset_ratio, config.seed, needs))
     return Space(tuple(found), search.most(len(cells.cells)))
-
-
-def _elsewhere(config: CellConfig) -> CellConfig:
-    """The cell at one rate and ratio for all."""
-    return replace(config, prune_rate=0.5, coreset_ratio=0.5, warmup_epochs=0)
 
 
 def choose(

@@ -218,12 +218,23 @@ class _Checks:
             here, there = (getattr(place, "root", "") for place in (source, first))
             yield "data", f"data {source.name} is read from {here} here and from {there} elsewhere; keep one place"
 
+    def _facts_of(self, source: Source) -> Facts:
+        """Asked once per source: of a folder, all files are listed."""
+        if source not in self.facts:
+            self.facts[source] = source.facts()
+        return self.facts[source]
+
     def _data_problems(self, cell: CellConfig) -> Iterator[tuple[str, str]]:
         try:
-            facts = self.facts.setdefault(cell.data, cell.data.facts())
+            facts = self._facts_of(cell.data)
         except DataError as error:
             yield "data", str(error)
             return
+        if cell.data.val_fraction > 0 and not facts.val_size:
+            kept = (
+                f"data.val_fraction {cell.data.val_fraction:g} keeps none of {facts.train_size} samples to validate on"
+            )
+            yield "data", f"{kept}; raise it, or make it 0 to do without"
         size = count(cell.coreset_ratio, facts.train_size)
         if size < facts.num_classes:
             enough = f"{facts.num_classes / facts.train_size:.2g}"

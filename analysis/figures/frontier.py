@@ -26,6 +26,8 @@ LOOK = {
 TITLE, TEXT, TICK, NOTE = 14.0, 12.0, 11.0, 10.0
 WIDTH, AXES_HEIGHT = 7.2, 4.0
 FRONT = "#D55E00"
+LARGEST, SMALLEST = 220.0, 0.055
+"""Area of the dearest treatment's marker in points squared, and the share of it that no other falls below."""
 # Where a label may go, in order of preference: points from its point, and directions. None is
 # right above or below: the line to the label would pass for a part of the interval.
 DISTANCES = (5.0, 12.0, 22.0, 36.0, 54.0, 76.0, 102.0)
@@ -76,7 +78,7 @@ def _areas(points: pd.DataFrame) -> Floats:
     if "seconds" not in points or not points["seconds"].max() > 0:
         return np.full(len(points), 50.0)
     share: Floats = (points["seconds"].fillna(0) / points["seconds"].max()).to_numpy(dtype=np.float64)
-    return np.maximum(220 * share, 12.0)
+    return LARGEST * np.maximum(share, SMALLEST)
 
 
 def _bars(points: pd.DataFrame) -> tuple[Floats, Floats]:
@@ -234,7 +236,10 @@ def _caption(points: pd.DataFrame, front: pd.DataFrame, missed: int) -> str:
     seeds = f"n = {n.min()}" if n.min() == n.max() else f"n = {n.min()} to {n.max()}"
     times = ""
     if "seconds" in points and points["seconds"].max() > 0:
-        times = f"Area: seconds of a run (largest {points['seconds'].max():.3g} s). "
+        most = points["seconds"].max()
+        times = (
+            f"Area: seconds of a run (largest {most:.3g} s; {SMALLEST * most:.2g} s or less, or unknown: smallest). "
+        )
     twice = front.duplicated(["prune_rate", "coreset_ratio"]).any()
     more = ["equal labels: variants of the methods"] if twice else []
     more += [f"{missed} found no room; the table has all"] if missed else []

@@ -32,7 +32,7 @@ RISING: Stroke = ((0.1, 0.9), (0.88, 0.12))
 MARKS: dict[str, tuple[str, tuple[Stroke, ...], Any, str]] = {
     FAILED: ("#111111", (FALLING, RISING), "x", "failed or stopped"),
     MISSING: ("#9a9a9a", (FALLING, RISING), "x", "missing"),
-    UNDEFINED: ("#9a9a9a", (RISING,), (2, 2, -45), "without controls"),
+    UNDEFINED: ("#9a9a9a", (RISING,), (2, 2, -45), "undefined"),
 }
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from core.data.source import Bytes, Labels
 
 Mode = Literal["L", "RGB"]
+DEEP = ("I", "F")
+"""How the names of modes begin that hold more than 8 bits a pixel: to convert them would cut and not scale."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class EncodedImages:
         from PIL import ImageOps
 
         image = self.open(row)
+        if image.mode.startswith(DEEP):
+            raise DataError(f"image {row} of {self.origin} has more than 8 bits a pixel: convert it to 8")
         if self.mode == "L" and mode_of(image) != "L":
             raise DataError(f"image {row} of {self.origin} has colour, but the first one is gray: convert it")
         image = image.convert(self.mode)
@@ -71,7 +75,7 @@ class EncodedImages:
         try:
             image = Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
             image.load()
-        except (OSError, SyntaxError, TypeError, ValueError) as error:
+        except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"image {row} of {self.origin} cannot be decoded ({error}): get the files again") from error
         return image
 

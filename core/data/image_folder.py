@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -12,6 +13,7 @@ from core.data.source import DataError, Facts, RawImages, Source
 from core.plugin import Count, Text, plugin
 
 _TEST_FOLDERS = ("test", "val")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 Names = Annotated[
     tuple[Text, ...], Field(min_length=1), AfterValidator(lambda names: tuple(sorted(set(names))))  # order is no matter
 ]
@@ -89,10 +91,12 @@ class ImageFolder(Folders):
     summary: ClassVar[str] = "images in train/CLASS/ and test/CLASS/ or val/CLASS/ (ImageNet too), scaled to one size"
 
     def listed_test(self, label_of: dict[str, int]) -> Listed:
-        """From test/, else val/."""
-        folder = next((Path(self.root) / n for n in _TEST_FOLDERS if (Path(self.root) / n).is_dir()), None)
-        if folder is None:
+        """From test/, else val/: the first that has class folders."""
+        there = [folder for name in _TEST_FOLDERS if (folder := Path(self.root) / name).is_dir()]
+        if not there:
             raise self.missing()
+        # ImageNet's own test/ has images and no classes: its labels were never published.
+        folder = next((one for one in there if any(path.is_dir() for path in one.iterdir())), there[0])
         train = Path(self.root) / "train"
         differing = set(label_of) - set(class_names(folder))
         if self.classes is None:
@@ -156,12 +160,16 @@ def class_names(folder: Path) -> tuple[str, ...]:
 
 
 def files_by_class(folder: Path, label_of: dict[str, int]) -> Listed:
-    """The image files below ``folder``/CLASS. Raises ``DataError`` for a class without one."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+    """The image files below ``folder``/CLASS, as torchvision's ImageFolder lists them, without it: that loads torch.
 
-    try:
-        files: Listed = make_dataset(str(folder), label_of, IMG_EXTENSIONS)
-    except OSError as error:
-        reason = str(error).strip().replace("\n", " ")
-        raise DataError(f"{folder} cannot be used ({reason}): every class needs a folder with images in it") from error
+    Raises ``DataError`` for a class without one.
+    """
+    files: Listed = []
+    for name in sorted(label_of):
+        walked = sorted(os.walk(folder / name, followlinks=True))
+        paths = [os.path.join(place, file) for place, _, there in walked for file in sorted(there)]
+        images = [path for path in paths if path.lower().endswith(EXTENSIONS)]
+        if not images:
+            raise DataError(f"{folder / name} holds no image ({', '.join(EXTENSIONS)}): every class needs one at least")
+        files += [(path, label_of[name]) for path in images]
     return files

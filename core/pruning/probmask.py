@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from core.pruning.pruner import Mask, Moment, State, View
 
 EPSILON = 1e-20
+LEAST = 2.0**-25
+"""Below every draw but 0."""
 DECAY_MEAN, DECAY_SQUARE = 0.9, 0.999
 
 
@@ -36,6 +38,7 @@ class ProbMask(Pruner):
     """
 
     name: Literal["probmask"] = "probmask"
+    semantics_version: ClassVar[int] = 2
     learning_rate: Positive = 6e-3
     """Of the scores, in the first epoch."""
     start: Fraction = 0.16
@@ -72,7 +75,8 @@ class ProbMask(Pruner):
         masked: dict[str, Tensor] = {}
         for layer, weight in weights.items():
             score = state[f"score/{layer}"].requires_grad_()
-            noise = torch.rand(weight.shape, generator=generator).logit(EPSILON)
+            # A draw of 0, which is next to 2**-24, would meet a score of 1 with a gradient of 1e20.
+            noise = torch.rand(weight.shape, generator=generator).logit(LEAST)
             logit = (score + EPSILON).log() - (1 - score + EPSILON).log()
             masked[layer] = weight * ((logit + noise.to(weight)) * sharpness).sigmoid()
         return masked

@@ -272,9 +272,27 @@ def test_label_noise_by_role() -> None:
     two = pd.concat([history, plain], ignore_index=True)
     counted = noise.charts(courses(pd.concat([runs, other], ignore_index=True), two), two)
     assert counted is not None
-    assert counted.charts[1].title == "el2n\nn = 1 dense, 1 prune-only, 1 coreset-only, 1 joint"
+    assert [chart.title for chart in counted.charts][1:] == [f"digits, mlp\n{gap.title}"] * 2
     clean = history.assign(noise_ratio=np.nan, noisy_clean_loss=np.nan)
     assert noise.charts(c, clean) is None
+
+
+def test_label_noise_of_two_rates_is_drawn_apart_and_said_as_drawn() -> None:
+    """The median of 10 and 40 % is what no run has."""
+    runs, history = noisy()
+    other = runs.assign(cell_id=[f"{k:012x}" for k in range(90, 94)], **{"data.label_noise": 0.1})
+    names = dict(zip(runs["cell_id"], other["cell_id"], strict=True))
+    less = history.assign(
+        cell_id=history["cell_id"].map(names), noise_ratio=history["noise_ratio"] / 4, loss_val=np.nan
+    )
+    both = pd.concat([history.assign(loss_val=np.nan), less], ignore_index=True)
+    made = pd.concat([runs.assign(**{"data.label_noise": 0.4}), other], ignore_index=True)
+    info = noise.charts(courses(made, both), both)
+    assert info is not None
+    assert info.columns == 2
+    assert sorted(chart.lines[0].value[0] for chart in info.charts[:2]) == pytest.approx([10, 40])
+    assert len(info.charts) == 4  # without a validation loss there is no third row
+    assert "test loss" not in info.caption
 
 
 def test_a_column_that_is_missing_is_nan_and_a_figure_that_is_missing_is_said() -> None:

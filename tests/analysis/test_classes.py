@@ -10,7 +10,7 @@ from scipy import stats
 from analysis.classes import CELLS, CLASSES, at_chance, by_class, classes, losses, maps
 from analysis.figures import heatmap
 from analysis.latex import tables
-from analysis.panels import COLOURED, MISSING, worst_class_maps
+from analysis.panels import COLOURED, MISSING, UNDEFINED, worst_class_maps
 from analysis.surface import surface
 from tests.analysis.synthetic_runs import run, table
 
@@ -100,6 +100,25 @@ def test_the_map_by_class_names_its_axes_and_has_no_controls() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("prune rate / coreset ratio (%)", "preservation: none\nclass")
     assert not [line for line in axes.lines if line.get_linewidth() == 1]
     assert "Rows: class, columns: prune rate / coreset ratio (\\%)." in tables(info)
+
+
+def test_a_cell_whose_control_failed_is_not_called_missing() -> None:
+    runs = runs_of(3)
+    failed = (runs["prune_rate"] == 0) & (runs["coreset_ratio"] == 0.1)
+    found = by_class(runs.assign(status=runs["status"].mask(failed, "failed")))
+    assert found is not None
+    lacking = found["coreset_ratio"] == 0.1
+    (info,) = maps(found[lacking | (found["prune_rate"] == 0.5)])
+    states = dict(zip(info.panels[0].coreset_ratios, info.panels[0].state[0], strict=True))
+    assert states == {"50 / 20": COLOURED}
+    other = found.assign(selector="random")
+    (info,) = maps(pd.concat([found[~lacking].assign(value=-0.1), other.assign(value=-0.2)]))
+    by_name = {panel.column: panel for panel in info.panels}
+    assert by_name["rigl × el2n"].state[0].tolist().count(MISSING) == 2
+    (info,) = maps(pd.concat([found, other.assign(value=-0.2)]))
+    by_name = {panel.column: panel for panel in info.panels}
+    assert by_name["rigl × el2n"].state[0].tolist().count(UNDEFINED) == 2
+    assert f"{2 * 3} undefined" in info.caption
 
 
 def test_many_classes_and_cells_are_cut_to_those_that_lose_most() -> None:

@@ -569,6 +569,7 @@ def test_an_excess_below_the_threshold_is_not_its_own_though_more_than_half() ->
     """2.6 of 5 points are the joint cell's own, but 3 make an event."""
     event = only(collapse_events(*sweep({"prune": step(0.88, 15, 0.024), "joint": step(0.85, 15, 0.05)})))
     assert (event.kind, event.cause) == ("single_loss", "prune")
+    assert "only 2.6 points are the joint cell's own, no more than the 3.0 points that make an event" in event.reason
 
 
 def test_confidence_is_the_share_of_seeds_that_show_it() -> None:

@@ -90,6 +90,15 @@ def test_the_figure_has_one_scale_every_gap_and_equal_bytes() -> None:
     assert high > 99
 
 
+def test_drawn_is_what_is_judged_where_a_confirmation_was_interrupted() -> None:
+    """Orders 3 and 4 have no arm ``both`` yet: the curve of ``neither`` is that of orders 1 and 2 too."""
+    whole = record()
+    cut = [run for run in whole["runs"] if run["arm"] != "both" or run["seed"] <= 2]
+    found = from_record({**whole, "runs": cut})
+    assert found.verdict.n == 2
+    assert set(found.trajectories["n"]) == {2}
+
+
 def test_one_seed_is_drawn_without_an_interval() -> None:
     assert encode(figure.draw(from_record(record(seeds=1))), "png")
 

@@ -38,13 +38,15 @@ def test_words_and_counts() -> None:
     numbers = events.numbers(found)
     assert numbers["events_critical_double_loss"] == numbers["events_suspected"] == numbers["events_single_loss"] == 1
     assert numbers["events_transient"] == 0
-    assert len(numbers) == len(events.KINDS) + 1
+    assert len(numbers) == len(events.KINDS) + 2
 
 
 def test_a_refuted_one_is_counted_as_none() -> None:
     found = collapse_events(*sweep(LOST))
     told = [replace(found[0], status="refuted: samples_alone"), *found[1:]]
     assert events.summary(told) == "1 single loss, 1 refuted as a double loss"
+    numbers = events.numbers(told)
+    assert (numbers["events_critical_double_loss"], numbers["events_refuted"]) == (0, 1)
 
 
 def test_kinds_have_names_and_meanings() -> None:
@@ -73,6 +75,8 @@ def test_the_report_shows_the_events_and_writes_them(tmp_path: Path) -> None:
     assert {events.FILE, "collapse_events.csv"} <= {path.name for path in done.files}
     frame = pd.read_csv(tmp_path / "collapse_events.csv")
     assert frame["event_id"].tolist() == [event["event_id"] for event in listed]
+    for name in ("noise", "threshold", "horizon", "censored", "role"):
+        assert frame[name].tolist() == pytest.approx([event[name] for event in listed])
     page = (tmp_path / "report.html").read_text()
     assert f"<strong>{TWO}.</strong> Judged on test accuracy" in page
     assert page.index("<td>critical_double_loss</td>") < page.index("<td>single_loss</td>")

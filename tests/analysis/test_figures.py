@@ -3,8 +3,10 @@
 import io
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,8 @@ from PIL import Image
 from analysis import latex, panels
 from analysis.cost import points
 from analysis.figures import canvas, frontier, heatmap, interactive
+from analysis.frontier import collapse_grid
+from analysis.frontier import frontier as frontier_of
 from analysis.panels import CONTROL, FAILED, MISSING, UNDEFINED, Heatmap, Panel, heatmaps
 from analysis.surface import surface
 from analysis.synergy import MEASURES, synergy
@@ -56,7 +60,7 @@ def test_missing_and_failed_cells_are_told_apart() -> None:
         info = maps()[name]
         assert panel(info, "complete", "balanced=True").state[4, 2] == MISSING
         assert panel(info, "none", "balanced=True").state[2, 3] == FAILED
-        assert "1 missing, 1 failed or stopped, 0 without controls" in info.caption
+        assert "1 missing, 1 failed or stopped, 0 undefined (no controls, or dense at chance)" in info.caption
 
 
 def test_values_are_points_and_match_the_table() -> None:
@@ -126,6 +130,42 @@ def test_words_say_why_a_number_has_no_interval() -> None:
         assert "Without ±" not in maps()[name].caption
 
 
+def test_words_say_that_dense_runs_are_too_few_for_an_interval() -> None:
+    cells = {
+        (0.0, 1.0): [0.9],
+        (0.5, 1.0): [0.8, 0.79, 0.81],
+        (0.0, 0.1): [0.7, 0.72, 0.71],
+        (0.5, 0.1): [0.5, 0.4, 0.6],
+    }
+    runs = table(grid(cells))
+    info = {i.name: i for i in heatmaps(surface(runs), synergy(runs))}["bliss"]
+    assert "Without ±: fewer than two of these seeds have a dense run." in info.caption
+    assert "all seeds give the same" not in info.caption
+    assert "a test needs two seeds" not in info.caption
+
+
+def test_the_frontier_lies_in_the_rows_of_its_rates_below_a_row_of_the_classifier_alone() -> None:
+    """Rows: nothing pruned, the classifier alone, 50 %, 90 %."""
+    rows = [row for ratio in (1.0, 0.2, 0.1) for seed in range(3) for row in fc_rows(ratio, seed)]
+    runs = table(rows)
+    grids = surface(runs)
+    info = {i.name: i for i in heatmaps(grids, synergy(runs), collapse_grid(runs), frontier_of(runs))}["bliss"]
+    (shown,) = info.panels
+    assert shown.prune_rates == ("0", "0 (FC)", "50", "90")
+    assert shown.frontier is not None
+    assert shown.frontier.y.tolist() == [1.5, 2.5, 3.5]
+
+
+def fc_rows(ratio: float, seed: int) -> Iterator[dict[str, Any]]:
+    """Of one ratio: dense, the classifier pruned alone, and with the rest; the smallest coreset collapses at 90 %."""
+    for p, fc in ((0.0, None), (0.0, 0.9), (0.5, 0.9), (0.9, 0.9)):
+        fallen = (p, ratio) == (0.9, 0.1)
+        yield run(p, ratio, seed, 0.2 if fallen else 0.9) | {
+            "pruner": "none" if fc is None else "rigl",
+            "fc_prune_rate": fc,
+        }
+
+
 def test_a_cell_that_no_test_saw_is_not_called_insignificant() -> None:
     runs = realistic(seeds=1)
     alone = {i.name: i for i in heatmaps(surface(runs), synergy(runs))}
@@ -153,7 +193,7 @@ def test_a_cell_without_controls_is_undefined_not_missing() -> None:
     runs = table(grid({(0.0, 1.0): [0.9], (0.5, 0.1): [0.5]}))
     info = {i.name: i for i in heatmaps(surface(runs), synergy(runs))}
     assert info["additive"].panels[0].state[1, 1] == UNDEFINED
-    assert "1 without controls" in info["additive"].caption
+    assert "1 undefined (no controls, or dense at chance)" in info["additive"].caption
     assert heatmap.draw(info["additive"]).axes
 
 

@@ -176,6 +176,27 @@ def test_a_sweep_that_only_loses_has_no_best_gain(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("dense", [None, 0.1])
+def test_antagonism_that_cannot_be_measured_is_not_said_to_be_absent(tmp_path: Path, dense: float | None) -> None:
+    cells = {(0.0, 1.0): [dense], (0.5, 1.0): [0.8], (0.0, 0.1): [0.7], (0.5, 0.1): [0.5]}
+    rows = [row for row in grid(cells) if row["accuracy_test"] is not None]
+    report.write(report.analyze(write(tmp_path, table(rows))))
+    page = (tmp_path / "report.html").read_text()
+    assert "<strong>Strongest antagonism (Bliss):</strong> not known" in page
+    assert "no joint cell lies below independence" not in page
+
+
+def test_tables_of_an_earlier_analysis_go(tmp_path: Path) -> None:
+    cells = {(0.0, 1.0): [0.9], (0.5, 1.0): [0.8], (0.0, 0.1): [0.7], (0.5, 0.1): [0.5]}
+    write(tmp_path, table(grid(cells)))
+    for name in ("branches.csv", "collapse_events.json", "mine.csv"):
+        (tmp_path / name).write_text("old")
+    report.write(report.analyze(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} & {"branches.csv", "collapse_events.json", "mine.csv"} == {
+        "mine.csv"
+    }
+
+
 def test_history_is_checked(tmp_path: Path) -> None:
     runs = realistic()
     history = pd.DataFrame(

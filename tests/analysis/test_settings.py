@@ -67,6 +67,20 @@ def test_the_page_names_how_the_runs_were_made(tmp_path: Path) -> None:
     assert not any("plan.json" in note for note in notes)
 
 
+def test_what_differs_between_cells_is_listed_too(tmp_path: Path) -> None:
+    """As a warm-up does that follows the coreset: it is no setting of all cells, and no axis either."""
+    varied = {"seed": list(range(20)), "warmup_epochs": [1, 2, 10], "model.hidden": [[8], [8, 4]]}
+    text, _ = page(tmp_path, json.dumps({"varied": varied}))
+    found, _ = settings.read(tmp_path)
+    assert [(s.symbol, s.field, s.value) for s in found.varied] == [
+        ("K", "warmup_epochs", "1, 2, 10"),
+        ("", "seed", "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (20 in all)"),
+        ("", "model.hidden", "[8], [8, 4]"),
+    ]
+    assert "<h3>Varied</h3>" in text
+    assert "<h3>In all cells</h3>" not in text
+
+
 def test_either_key_may_be_missing(tmp_path: Path) -> None:
     text, _ = page(tmp_path, json.dumps({"environment": ENVIRONMENT}))
     assert "Environment" in text

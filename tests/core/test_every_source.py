@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from core.data import SOURCES, DataError, Source, memory
+from core.data.image_folder import class_names, files_by_class
 from core.data.load import load_bundle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -307,6 +308,35 @@ def test_image_folder_takes_val_for_test_and_refuses_other_classes(tmp_path: Pat
     picture(0).save(tmp_path / "train" / "class_9" / "0.png")
     with pytest.raises(DataError, match=r"same classes, and differ in \['class_9'\]"):
         source.facts()
+
+
+def test_imagenets_unlabelled_test_images_do_not_hide_its_validation_images(tmp_path: Path) -> None:
+    source = image_folder(tmp_path, test="val")
+    (tmp_path / "test").mkdir()
+    picture(0).save(tmp_path / "test" / "ILSVRC2012_test_1.png")
+    assert source.facts().test_size == TEST
+
+
+def test_image_folder_lists_the_files_that_torchvision_does(tmp_path: Path) -> None:
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+    image_folder(tmp_path)
+    folder = tmp_path / "train"
+    for name in ("class_0/deeper/b.JPG", "class_0/a.webp", "class_1/notes.txt", "class_2/.hidden.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    labels = {name: label for label, name in enumerate(class_names(folder))}
+    assert files_by_class(folder, labels) == make_dataset(str(folder), labels, IMG_EXTENSIONS)
+
+
+@pytest.mark.parametrize("deep", ["I;16", "I", "F"])
+def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, deep: str) -> None:
+    """Converted, nearly all of a 16-bit image would be white."""
+    source = image_folder(tmp_path)
+    Image.new(deep, (8, 8)).save(tmp_path / "train" / "class_0" / "000.tiff")
+    (tmp_path / "train" / "class_0" / "000.png").unlink()
+    with pytest.raises(DataError, match=r"image 0 of .* has more than 8 bits a pixel: convert it to 8"):
+        load_bundle(source)
 
 
 def test_image_folder_names_the_image_that_is_none(tmp_path: Path) -> None:

@@ -303,6 +303,17 @@ def test_probmask_gradients_are_finite_at_the_bounds(progress_epoch: int) -> Non
     assert bool(state["score/w"].grad.isfinite().all())
 
 
+def test_probmask_at_a_draw_of_zero_has_a_gradient_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 16 million draws is 0: it cancelled a score of 1 and gave a slope of 1e20, which Adam never forgets."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.tensor([0.0, 2.0**-24]))
+    state = {"score/w": torch.ones(2)}
+    masked = ProbMask().forward_weights(state, {"w": torch.ones(2)}, moment(1), torch.Generator())["w"]
+    masked.sum().backward()
+    assert masked.tolist() == [1, 1]
+    assert state["score/w"].grad is not None
+    assert state["score/w"].grad.abs().max() < 1
+
+
 def test_probmask_renews_its_mask_at_epoch_ends_only() -> None:
     pruner = ProbMask()
     view = view_of(torch.ones(4), rate=0.5, now=moment(8, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -19,13 +20,13 @@ from analysis import report
 from analysis.branches import apart
 from analysis.collapse import collapse_events
 from analysis.runs import validate_history, validate_runs
-from orchestration import watch
+from orchestration import commands, watch
 from orchestration.branches import branched
 from orchestration.commands import Target
 from orchestration.commands import run as run_command
 from orchestration.dispatch import Dispatch
 from orchestration.inline import run_inline
-from orchestration.launch import load_ray
+from orchestration.launch import Cluster, load_ray
 from orchestration.observer import Observers
 from orchestration.store import ON_COLLAPSE, Failure
 from orchestration.sweep import Sweep
@@ -225,6 +226,15 @@ def test_means_and_events_are_those_of_the_grid_alone_and_the_page_shows_both(fi
     assert (with_branch.folder / "figures" / "branches.png").is_file()
     assert not (without.folder / "figures" / "branches.png").exists()
     assert "their branches with preservation" in (with_branch.folder / "report.html").read_text()
+
+
+def test_after_ctrl_c_no_branch_is_trained_but_all_are_told(finished: Sweep, tmp_path: Path) -> None:
+    sweep = branched(collapsing(tmp_path, copied(finished, tmp_path / "store"), BRANCH))
+    branches = [cell for cell in sweep.cells.cells if cell.branched_from]
+    cluster = Cluster(None)
+    told = commands._run_branches(sweep, planned(sweep), None, cluster, None, Console(file=io.StringIO()))
+    assert list(told) == branches != []
+    assert not any(sweep.finished(cell) for cell in branches)
 
 
 def test_no_branch_before_the_grid_is_done_and_none_of_what_is_preserved_already(

@@ -134,6 +134,39 @@ def test_an_address_where_nobody_answers_is_one_sentence(grid: Path, tmp_path: P
     assert done.stderr.count("\n") == 1
 
 
+def test_where_ray_cannot_start_a_finished_sweep_is_drawn_anew_all_the_same(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose sockets have names of more than 107 characters."""
+    far = tmp_path / ("x" * 120)
+    far.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(far))
+    command = ("run", grid, "--output", tmp_path / "out", "--tracking-uri", "none", "--set", "cell.epochs=6")
+    refused = call(*command)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert refused.stderr.startswith("swast: cannot start a local Ray: ")
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert call(*command, "--inline").returncode == 0
+    again = call(*command)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "12 finished already, 0 to do" in " ".join(again.stdout.split())
+    assert "report.html" in again.stdout
+
+
+def test_workers_that_ray_ends_for_memory_are_lost_workers_and_not_the_end(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory monitor ends one after the other where any use is too much."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    command = ("run", grid, "--output", tmp_path / "out", "--tracking-uri", "none", "--set", "axes.seed=[0]")
+    done = call(*command, "--set", "axes.selector=[el2n]", "--set", "axes.prune_rate=[0]")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Ray ended the worker: its node ran low on memory" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stderr
+
+
 def test_inline_never_imports_ray_or_mlflow(grid: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from orchestration.cli import app;"

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from orchestration import commands, launch, tracking
-from orchestration.commands import Target, _taken_back
+from orchestration.commands import Target, _taken
 from orchestration.errors import UsageError
 from orchestration.launch import ClusterError, check_address
 from orchestration.progress import Progress
@@ -49,7 +49,7 @@ def test_what_listens_is_reached_and_what_does_not_says_why(port: int, dead: int
     [
         (("--tracking-uri", "http://me:pass@127.0.0.1:{}"), "no MLflow server answers at http://127.0.0.1:{} (Conn"),
         (("--tracking-uri", "none", "--address", "127.0.0.1:{}"), "no Ray cluster answers at 127.0.0.1:{} (Connection"),
-        (("--tracking-uri", "none", "--address", "ray://127.0.0.1:{}"), "no Ray cluster answers at ray://127.0.0.1:{}"),
+        (("--tracking-uri", "none", "--address", "ray://127.0.0.1:{}"), "ray://127.0.0.1:{} is Ray Client's, through"),
         (
             ("--tracking-uri", "htp://127.0.0.1"),
             "--tracking-uri htp://127.0.0.1 is no address that MLflow knows; write",
@@ -98,8 +98,7 @@ def test_what_ray_refused_later_leaves_nothing_either(tmp_path: Path) -> None:
     known.folder.mkdir(parents=True)
 
     def begin(sweep: Sweep) -> None:
-        with _taken_back(sweep):
-            sweep.folder.mkdir(parents=True, exist_ok=True)
+        with _taken(sweep.folder, Target()):
             (sweep.folder / "sweep.yaml").write_text("")
             if sweep is trained:
                 run(sweep)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
 from orchestration.dispatch import Dispatch
-from orchestration.launch import connection, machine
+from orchestration.launch import Cluster
 from orchestration.observer import Observers
 from orchestration.sweep import Sweep
 from orchestration.views import planned
@@ -53,12 +55,14 @@ def took(sweep: Sweep) -> float:
 
 def apart(folder: Path) -> float:
     """How far the simulation is from a run that is measured here, as a share of the run."""
-    sweep = tiny(folder, GRID)
+    sweep, ctrl_c = tiny(folder, GRID), signal.getsignal(signal.SIGINT)
     # What it tells Ray is not for the tests after this one.
-    with patch.dict(os.environ), connection(None):
-        _, run = machine(sweep, sweep.to_do(), None)
+    with patch.dict(os.environ), closing(Cluster(None)) as cluster:
+        cluster.connect()
+        _, run = cluster.machine(sweep, sweep.to_do())
         run(Dispatch(sweep, planned(sweep), sweep.to_do(), Observers(())), sweep.to_do())
     assert sweep.to_do() == ()
+    assert signal.getsignal(signal.SIGINT) is ctrl_c  # Tune's own handler is gone: it would swallow the next one
     foretold, real = simulate(sweep.chains, measured(sweep), workers=2, dispatch=DISPATCH).makespan, took(sweep)
     return abs(foretold - real) / real
 

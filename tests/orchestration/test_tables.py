@@ -94,6 +94,15 @@ def test_a_warm_up_that_follows_from_the_coreset_ratio_is_no_column(tmp_path: Pa
     assert set(runs["warmup_epochs"].dropna()) == {1, 3}
 
 
+def test_a_warm_up_left_open_is_one_variant_beside_a_given_one(tmp_path: Path) -> None:
+    """It is 1 epoch at a quarter and 2 at a half: written as numbers, each ratio would be a grid of its own."""
+    text = TINY.replace("  warmup_epochs: 1\n", "").replace("[1, 0.25]", "[1, 0.25, 0.5]")
+    runs, _ = tables(run(tiny(tmp_path, text, "axes.seed=[0]", "axes.warmup_epochs=[null,3]")))
+    reduced = runs[runs["coreset_ratio"] < 1]
+    assert set(reduced["warmup_epochs"]) == {"null", "3"}
+    assert set(reduced.loc[reduced["warmup_epochs"] == "null", "coreset_ratio"]) == {0.25, 0.5}
+
+
 def test_the_tables_are_whole_when_every_cell_failed(tmp_path: Path) -> None:
     sweep = tiny(tmp_path)
     for cell in sweep.cells.cells:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.config import CellConfig, canonical, cell_id
 from core.pruning import PRUNERS
-from sweeps.cells import applies, baselines, common, difference, expand, joint, label, labels, swept_fields
+from sweeps.cells import applies, baselines, common, difference, expand, joint, label, labels, swept_fields, varied
 from sweeps.spec import SweepSpec, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
@@ -152,6 +152,16 @@ def test_common_is_what_all_cells_say_where_it_acts() -> None:
     assert found["pruner.update_every"] == "per_interval: 5"
     assert found["select_every"] == 3
     assert not {"seed", "prune_rate", "coreset_ratio"} & set(found)
+
+
+def test_varied_is_what_cells_differ_in_where_it_acts_and_nothing_that_they_share() -> None:
+    configs = [cell.config for cell in expand(load(GRIDS / "quickstart.yaml")).cells]
+    found = varied(configs)
+    assert found["coreset_ratio"][0] == 1.0
+    assert sorted(found["seed"]) == [0, 1, 2]
+    assert found["selector.balanced"] == [False, True]
+    assert found.keys().isdisjoint(common(configs))
+    assert all(len(values) > 1 for values in found.values())
 
 
 def test_a_label_tells_what_varies_in_the_sweep_and_nothing_that_all_cells_share() -> None:

@@ -69,6 +69,18 @@ def test_other_methods_are_other_variants() -> None:
     assert {(c.variant, c.coreset_ratio) for c in found.candidates} == {(v, a) for v in (0, 1) for a in (0.5, 0.1)}
 
 
+@pytest.mark.parametrize(("warmups", "variants"), [("[0, 2]", 2), ("[null, 2]", 2), ("[2]", 1), ("[null]", 1)])
+def test_a_warm_up_that_is_swept_is_a_variant_and_one_that_follows_the_ratio_is_not(
+    warmups: str, variants: int
+) -> None:
+    """Of two cells at one place and seed the search once knew one alone, and asked for the other for ever."""
+    text = FRONTIER.replace("  warmup_epochs: 2\n", "").replace("axes:\n", f"axes:\n  warmup_epochs: {warmups}\n")
+    found = space(expand(parse(text)), FrontierSearch())
+    assert len({c.variant for c in found.candidates}) == variants
+    places = {(c.variant, c.prune_rate, c.coreset_ratio, c.seed) for c in found.candidates}
+    assert len(places) == len(found.candidates) == 4 * variants
+
+
 def test_controls_are_paid_once_and_the_budget_holds() -> None:
     """(p, 1), (0, a) and (0, 1) come with the first cell: 4; a second ratio costs 2; a second seed 4 again."""
     where, cells = grid((0.5,), (0.5, 0.1), 2, 0.5)
