@@ -16,7 +16,10 @@ def learning_rate(cell: CellConfig, epoch: int) -> float:
 
 
 def batches_in(samples: int, batch_size: int) -> int:
-    """How many batches of ``batch_size`` at most an epoch has: as few as can be, none of one of several samples."""
+    """How many batches of ``batch_size`` at most an epoch has: as few as can be, none of one of several samples.
+
+    So one of 3 where ``batch_size`` is 2 and the number of samples odd.
+    """
     return max(min(samples, 1), min(math.ceil(samples / batch_size), samples // 2))
 
 
