@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from orchestration.dispatch import Dispatch
 from orchestration.files import open_files
 from orchestration.reachable import refusal
+from orchestration.redaction import without_secrets
 from orchestration.rounds import Run
 from orchestration.sweep import Sweep
 from sweeps.cells import Cell
@@ -144,7 +145,10 @@ def disconnect() -> None:
 def _connect(address: str | None) -> None:
     """Raises ``ClusterError`` when Ray does not start, does not answer or does not let us in."""
     import ray
+    from ray._private import utils
 
+    command = without_secrets(utils.get_entrypoint_name())  # type: ignore[no-untyped-call]
+    utils.get_entrypoint_name = lambda: command  # a cluster's list of jobs shows it, with a password in an address
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:  # without "local", Ray would join whatever cluster was last started on this machine
         options |= {"address": "local", "include_dashboard": False}
