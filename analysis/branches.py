@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts import Chart, Charts, Line, plain
+from analysis.facets import find_keys, told_apart
 
 MOST, COLUMNS = 6, 3
 AS_IT_WAS, PRESERVED = "without preservation", "preserved from the switch"
@@ -30,10 +31,11 @@ def table(runs: pd.DataFrame, branches: pd.DataFrame) -> pd.DataFrame:
     """
     if "branched_from" not in branches:
         return pd.DataFrame()
-    done = branches[branches["status"] == "finished"]
+    done, keys = branches[branches["status"] == "finished"], find_keys(runs)
+    settings = [*keys.experiment, *keys.schedule]
     split = done["branched_from"].str.rpartition("-")
     told = (
-        done[[*FIELDS, "cell_id"]]
+        done[[*FIELDS, *settings, "cell_id"]]
         .rename(columns={"cell_id": "branch"})
         .assign(
             event_id=done["branched_from"],
@@ -45,8 +47,9 @@ def table(runs: pd.DataFrame, branches: pd.DataFrame) -> pd.DataFrame:
     originals = runs[["cell_id", "accuracy_test"]].rename(columns={"accuracy_test": "original"})
     both = told.merge(originals, on="cell_id")
     both = both.assign(gain=both["branched"] - both["original"])
+    both["experiment"] = told_apart(both, settings)
     both = both.sort_values(["gain", "event_id"], ascending=[False, True], ignore_index=True)
-    return both[["event_id", "epoch", *FIELDS, "original", "branched", "gain", "branch", "cell_id"]]
+    return both[["event_id", "epoch", "experiment", *FIELDS, "original", "branched", "gain", "branch", "cell_id"]]
 
 
 def charts(found: pd.DataFrame, history: pd.DataFrame) -> Charts | None:
@@ -67,9 +70,9 @@ def charts(found: pd.DataFrame, history: pd.DataFrame) -> Charts | None:
 def _charts(shown: pd.DataFrame, history: pd.DataFrame) -> Iterator[Chart]:
     for row in shown.to_dict("records"):
         rates = f"p\u00a0=\u00a0{100 * row['prune_rate']:g}\u00a0%, α\u00a0=\u00a0{100 * row['coreset_ratio']:g}\u00a0%"
-        title = (
-            f"{100 * row['gain']:+.1f} points\n{row['pruner']} × {row['selector']}, {rates}, seed\u00a0{row['seed']}"
-        )
+        where = f"{row['experiment']}: " if row["experiment"] else ""
+        cell = f"{where}{row['pruner']} × {row['selector']}, {rates}, seed\u00a0{row['seed']}"
+        title = f"{100 * row['gain']:+.1f} points\n{cell}"
         lines = (_course(AS_IT_WAS, history, row["cell_id"]), _course(PRESERVED, history, row["branch"]))
         yield Chart(title, "test accuracy (%)", lines, (), (row["epoch"],))
 

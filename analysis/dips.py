@@ -13,6 +13,7 @@ CONSISTENT = 1.4826  # MAD to standard deviation under a normal law
 _SECOND_DIFFERENCE = 6**0.5  # its standard deviation for independent noise of standard deviation 1
 _OF_MEDIAN = np.array([0.0, 1.0, 0.5, 1 - 3**0.5 / np.pi])  # variance of the median of 0 to 3 normal values
 DEEPER = 2.0
+ABOVE_CHANCE = 2.0  # standard deviations of an accuracy at chance, by which a run has left it
 ENOUGH = 8  # second differences of each run, and of all runs of a treatment, that a local noise rests on at least
 
 
@@ -252,22 +253,24 @@ def _references_before(c: Courses, rows: Ints, epoch: Ints) -> NDArray[np.bool_]
 
 
 def never_launched(c: Courses, settings: Detection) -> Ints:
-    """For each joint run whose accuracy never leaves chance after its first joint removal, that switch; else 0.
+    """For each joint run whose accuracy never leaves chance, that of its first joint removal; else 0.
 
     The first joint removal is the run's first switch that removes samples (unknown counts do not
-    speak against it). Our reading: chance is left when the median of the R epochs from a switch
-    exceeds chance + max(min_drop, z · √(chance (1 − chance) / n_eval)).
+    speak against it). Our reading: chance is left when the level ahead of that switch, or the median of the R epochs
+    from any later one, exceeds chance + max(min_drop, ABOVE_CHANCE · √(chance (1 − chance) / n_eval)).
     """
     removal = c.switch_CT & ~(c.counts["samples_removed"] == 0)
     joint = (c.cells["role"] == "joint").to_numpy(dtype=bool) & removal.any(axis=1) & ~c.cut
     first = np.where(joint, removal.argmax(axis=1) + 1, 0)
     chance = c.cells["chance"].to_numpy(dtype=np.float64, na_value=np.nan)
     floor = np.nan_to_num(np.sqrt(chance * (1 - chance) / c.samples_C))
-    limit = chance + np.maximum(settings.min_drop, settings.z * floor)
+    limit = chance + np.maximum(settings.min_drop, ABOVE_CHANCE * floor)
     left, seen = np.zeros(len(first), bool), np.zeros(len(first), bool)
     for group, epochs in enumerate(c.switches):
         rows = np.flatnonzero((c.group_C == group) & (first > 0))
         for epoch in epochs:
+            begins = rows[first[rows] == epoch]
+            left[begins] |= _level(c, begins, epoch, settings.ahead) > limit[begins]
             level = median(c.accuracy_CT[rows, epoch - 1 : epoch - 1 + c.periods[group]])
             left[rows] |= (epoch >= first[rows]) & (level > limit[rows])
             seen[rows] |= (epoch >= first[rows]) & np.isfinite(level)

@@ -110,7 +110,8 @@ def _title(event: Event) -> str:
     kind = NAMES[event.kind][0] + (f", {event.status}" if event.status else "")
     rates = f"p\u00a0=\u00a0{100 * event.prune_rate:g}\u00a0%, α\u00a0=\u00a0{100 * event.coreset_ratio:g}\u00a0%"
     kept = f"preservation\u00a0{event.preservation}, seed\u00a0{event.seed}"
-    return f"{kind}\n{event.pruner} × {event.selector}, {rates}, {kept}"
+    where = f"{event.experiment}: " if event.experiment else ""
+    return f"{kind}\n{where}{event.pruner} × {event.selector}, {rates}, {kept}"
 
 
 def _row(c: Courses, event: Event) -> int:

@@ -22,7 +22,8 @@ def _lost(e: Event) -> str:
     if e.kind == "layer_collapse" and not math.isfinite(e.threshold):
         return f"From epoch {e.epoch} on a layer had no live weight."
     if e.never_launched:
-        return f"Never launched: since its first joint removal in epoch {e.epoch} it has not left chance."
+        told = "it has not left chance, nor had it before"
+        return f"Never launched: since its first joint removal in epoch {e.epoch} {told}."
     return (
         f"At the switch of epoch {e.epoch} accuracy fell {_points(e.drop)} below its expected course "
         f"({_percent(e.trough)} instead of {_percent(e.expected)} %, epoch {e.trough_epoch})."

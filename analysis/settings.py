@@ -86,9 +86,10 @@ def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(some: Any) -> str:
-    """A field's values, in the order of the grid."""
+    """A field's values: numbers ascending, others in the order of the grid."""
     if not isinstance(some, list):
         return _words(some)
+    some = sorted(some) if all(isinstance(value, int | float) for value in some) else some
     rest = f", ... ({len(some)} in all)" if len(some) > MOST else ""
     return ", ".join(map(_words, some[:MOST])) + rest
 

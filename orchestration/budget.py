@@ -21,6 +21,8 @@ def parse(texts: Sequence[str]) -> Budget:
         if not found or unit not in SECONDS | FLOP:
             units = ", ".join((*SECONDS, *FLOP))
             raise UsageError(f"--budget {text}: write a number and one of {units}, such as 2h or 3PFLOP")
+        if float(found.group(1)) == 0:
+            raise UsageError(f"--budget {text} lasts for nothing; give more than 0")
         if (seconds if unit in SECONDS else flop) is not None:
             raise UsageError(f"--budget {text}: a {'time' if unit in SECONDS else 'FLOP'} is given already; keep one")
         if unit in SECONDS:

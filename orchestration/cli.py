@@ -250,6 +250,10 @@ def main() -> None:
     except EXPECTED as error:
         sys.stderr.write(f"swast: {without_secrets(str(error))}\n")
         sys.exit(2)
+    except SystemExit as end:
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # of which Typer says nothing
+            sys.stderr.write("swast: interrupted; what is trained is kept, and the same command goes on\n")
+        raise
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -65,7 +65,7 @@ class Target:
 
     def check(self) -> None:
         """Raises ``UsageError`` or ``ClusterError`` where nobody listens at a server that is named."""
-        if not self.inline and self.tracking_uri is not None:
+        if not self.inline and self.tracking_uri not in (None, "none"):
             check_server(self.tracking_uri)
         if not self.inline and self.address is not None:
             check_address(self.address)
@@ -267,7 +267,8 @@ def _write_plan(sweep: Sweep, plan: Plan) -> None:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
     grid = [cell.config for cell in sweep.cells.cells if not cell.branched_from]
-    settings = {"common": common(grid), "varied": varied(grid), "environment": provenance(sweep.devices)}
+    measured = asdict(sweep.spec.measurements)
+    settings = {"common": common(grid) | measured, "varied": varied(grid), "environment": provenance(sweep.devices)}
     told = settings | where(sweep)
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
 

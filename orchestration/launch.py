@@ -38,6 +38,8 @@ LOCAL = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as there, Ray is on 127.0.0.1 then, and not on every interface
 }
+KNOWN = ("auto", "local")
+"""What Ray takes for an address beside HOST:PORT."""
 JOINING = {
     "RAY_NUM_REDIS_GET_RETRIES": "2",  # attempts, each a line of Ray's; it would offer a refused token 20 times
 }
@@ -208,6 +210,8 @@ def check_address(address: str) -> None:
         way = "give the head's own HOST:6379 on one of its nodes, or use swast submit"
         raise ClusterError(f"{address} is Ray Client's, through which no sweep can be run: {way}")
     host, _, port = address.rpartition(":")
+    if not host and address not in KNOWN:
+        raise ClusterError(f"--address {address} has no port; give HOST:PORT, such as {address}:6379")
     reason = refusal(host, int(port)) if port.isdecimal() else ""
     if reason:
         raise ClusterError(f"no Ray cluster answers at {address} ({reason}); is it running? --inline needs none")

@@ -36,7 +36,8 @@ class Rounds:
         plan = replace(self._plan, done=self._sweep.snapshot().done(cells))
         dispatch = Dispatch(self._sweep, plan, cells, self._observer, self.budget, self._stops)
         try:
-            run(dispatch, cells)
+            if not dispatch.exhausted:
+                run(dispatch, cells)
         finally:
             self.budget = self.budget.less(dispatch.seconds, dispatch.flop)
             self.exhausted = dispatch.exhausted and not dispatch.over

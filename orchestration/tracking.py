@@ -6,6 +6,7 @@ When the server is away the cells wait here and are read from the store once it 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ from orchestration.sweep import Sweep
 
 RETRY_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443}
-SCHEMES = (*PORTS, "", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
+FOLDERS = ("", "file")
+SCHEMES = (*PORTS, *FOLDERS, "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 """What MLflow knows without a plug-in of its own; a database's may name its driver (``mysql+pymysql``)."""
 ABANDON_SECONDS = 10.0
 """What a call to MLflow that is under way may still take when the sweep could not begin."""
@@ -46,6 +48,10 @@ def check_server(uri: str) -> None:
     if parts.scheme.partition("+")[0] not in (*SCHEMES, *entry_points(group="mlflow.tracking_store").names):
         ways = "http://HOST:PORT, a database such as sqlite:////FOLDER/mlflow.db, or none"
         raise UsageError(f"--tracking-uri {told} is no address that MLflow knows; write {ways}")
+    allowed = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1")
+    if parts.scheme in FOLDERS and uri not in SCHEMES and not allowed:
+        way = f"write sqlite:///{parts.path or uri}/mlflow.db, or set MLFLOW_ALLOW_FILE_STORE=true"
+        raise UsageError(f"--tracking-uri {told} is a folder, which MLflow does not write to any more; {way}")
     if parts.scheme not in PORTS or _proxied(parts.scheme, host):
         return
     reason = refusal(host, port)

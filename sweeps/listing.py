@@ -237,6 +237,8 @@ class _Checks:
             yield "data", f"{kept}; raise it, or make it 0 to do without"
         size = count(cell.coreset_ratio, facts.train_size)
         if size < facts.num_classes:
-            enough = f"{facts.num_classes / facts.train_size:.2g}"
+            enough = f"take at least {facts.num_classes / facts.train_size:.2g}"
+            if facts.num_classes > facts.train_size:
+                enough = "raise data.subset, or lower data.val_fraction"
             kept = f"coreset_ratio {cell.coreset_ratio:g} keeps {size} of {facts.train_size} training samples"
-            yield "coreset_ratio", f"{kept}, fewer than the {facts.num_classes} classes; take at least {enough}"
+            yield "coreset_ratio", f"{kept}, fewer than the {facts.num_classes} classes; {enough}"

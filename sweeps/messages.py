@@ -92,7 +92,7 @@ def _percent(value: object, detail: ErrorDetails) -> str:
     """A question after the fraction meant by a number that looks like a percentage."""
     bound = detail.get("ctx", {})
     of_one = bound.get("lt", bound.get("le")) == 1
-    return f" (did you mean {value / 100:g}?)" if of_one and isinstance(value, (int, float)) and value > 1 else ""
+    return f" (did you mean {value / 100:g}?)" if of_one and isinstance(value, (int, float)) and value >= 2 else ""
 
 
 def _allowed(detail: ErrorDetails, classes: list[type]) -> str:

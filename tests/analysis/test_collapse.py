@@ -587,6 +587,18 @@ def test_the_level_before_is_the_median_of_the_three_epochs_ahead() -> None:
     assert (event.epoch, event.before) == (15, pytest.approx(0.63))  # epochs 12, 13, 14
 
 
+def test_what_had_launched_before_it_lost_samples_did_not_fail_to_launch() -> None:
+    """It stood at 85 % and fell to chance: a loss, and nothing else."""
+    event = only(collapse_events(*sweep({"joint": np.where(AT < 10, 0.85, 0.1)})))
+    assert (event.epoch, event.never_launched, event.kind) == (10, False, "critical_double_loss")
+
+
+def test_few_samples_do_not_make_a_run_that_learns_one_at_chance() -> None:
+    """Of 50 samples at four classes 5 standard deviations are 31 points; 49 % is no chance for all that."""
+    runs, history = sweep({name: np.where(AT < 12, 0.25, 0.49) for name in ("dense", "prune", "coreset", "joint")})
+    assert collapse_events(runs.assign(chance=0.25, n_test=50, n_val=50), history) == ()
+
+
 @pytest.mark.parametrize(("level", "never"), [(0.12, True), (0.14, False)])
 def test_chance_is_left_by_more_than_three_points(level: float, never: bool) -> None:
     others = {name: np.where(AT < 12, 0.1, 0.9) for name in ("dense", "prune", "coreset")}

@@ -74,7 +74,13 @@ def test_a_dead_server_is_one_sentence_at_once_and_leaves_nothing(
 def test_a_server_behind_a_proxy_and_a_database_are_left_to_mlflow(dead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     check_server("sqlite:////nowhere/mlflow.db")
     check_server("mysql+pymysql://me:pass@127.0.0.1/x")
-    check_server("folder")
+    for folder in ("folder", "file:///folder"):
+        with pytest.raises(UsageError, match=r"is a folder, which .*; write sqlite:///+folder/mlflow.db"):
+            check_server(folder)
+    check_server("databricks")
+    with monkeypatch.context() as there:
+        there.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        check_server("folder")
     with pytest.raises(UsageError):
         check_server(f"http://127.0.0.1:{dead}")
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
@@ -86,6 +92,8 @@ def test_a_server_behind_a_proxy_and_a_database_are_left_to_mlflow(dead: int, mo
 
 def test_an_address_without_a_port_is_left_to_ray() -> None:
     check_address("auto")
+    with pytest.raises(ClusterError, match="--address head has no port; give HOST:PORT, such as head:6379"):
+        check_address("head")
 
 
 def test_in_this_process_no_server_is_asked(dead: int) -> None:
