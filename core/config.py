@@ -142,9 +142,12 @@ def prunes(cell: CellConfig) -> bool:
 
 
 def warmup_epochs(cell: CellConfig) -> int:
-    """K: as given, else ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected, or online."""
-    if cell.warmup_epochs is not None:
-        return cell.warmup_epochs
+    """K: as given, else what it follows from the ratio."""
+    return derived_warmup(cell) if cell.warmup_epochs is None else cell.warmup_epochs
+
+
+def derived_warmup(cell: CellConfig) -> int:
+    """K if left open: ceil(T * alpha / 2) [paper, hyper-parameters]; 0 when nothing is ever selected, or online."""
     if cell.coreset_ratio == 1 or cell.selector.online:
         return 0
     return math.ceil(round(cell.epochs * cell.coreset_ratio / 2, 9))

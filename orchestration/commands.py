@@ -35,7 +35,7 @@ from orchestration.tables import totals, write_tables
 from orchestration.tracking import Tracker, check_server
 from orchestration.views import ALONE, analysed, local_uri, planned, sweep_of, where
 from orchestration.watch import Watch
-from sweeps.cells import Cell, common, expand, labels, varied
+from sweeps.cells import Cell, common_and_varied, expand, labels
 from sweeps.plan import EXECUTED, Plan, executed
 from sweeps.spec import SpecError, SweepSpec, load
 
@@ -266,10 +266,10 @@ def _untouched(folder: Path, target: Target) -> bool:
 def _write_plan(sweep: Sweep, plan: Plan) -> None:
     """The plan of what is to do now, and the resolved grid, kept beside the results."""
     write_atomically(sweep.folder / "sweep.yaml", sweep.spec.text.encode())
-    grid = [cell.config for cell in sweep.cells.cells if not cell.branched_from]
-    measured = asdict(sweep.spec.measurements)
-    settings = {"common": common(grid) | measured, "varied": varied(grid), "environment": provenance(sweep.devices)}
-    told = settings | where(sweep)
+    grid = (cell.config for cell in sweep.cells.cells if not cell.branched_from)
+    common, varied = common_and_varied(grid)
+    settings = {"common": common | asdict(sweep.spec.measurements), "varied": varied}
+    told = {**settings, "environment": provenance(sweep.devices), **where(sweep)}
     write_atomically(sweep.folder / "plan.json", (json.dumps(told | plan.as_dict(), indent=1) + "\n").encode())
 
 

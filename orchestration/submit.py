@@ -71,7 +71,7 @@ def submit(submission: Submission, address: str, console: Console, *, follow: bo
     except Exception as error:  # its own errors share no class
         reason = " ".join(str(error).split()) or type(error).__name__
         way = f"ray job logs --address {address} --follow {job}"
-        raise ClusterError(f"lost {address} ({reason}); the job goes on: {way}") from error
+        raise ClusterError(f"lost {address} ({reason}), which does not end the job; to see it: {way}") from error
     say(console, f"{job}: {status.value.lower()}")
     return 0 if status.value == "SUCCEEDED" else 1
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.config import CellConfig, as_dict, canonical, cell_id, flatten, idle, prunes, warmup_epochs
+from core.config import CellConfig, as_dict, canonical, cell_id, derived_warmup, flatten, idle, prunes
 from core.preservation import PRESERVERS
 from sweeps.spec import SweepSpec
 
@@ -43,7 +43,7 @@ class Cells:
 
     def own_warmup(self, cell: CellConfig) -> int | None:
         """K where it is a setting of the cell's own; ``None`` where it follows from the ratio, as in an open cell."""
-        follows = self.open_warmup and cell.warmup_epochs == warmup_epochs(replace(cell, warmup_epochs=None))
+        follows = self.open_warmup and cell.warmup_epochs == derived_warmup(cell)
         return None if follows else cell.warmup_epochs
 
 
@@ -108,24 +108,18 @@ def swept_fields(cells: Iterable[CellConfig]) -> tuple[str, ...]:
     return tuple(field for field in owners if len(values[field]) > 1)
 
 
-def common(cells: Iterable[CellConfig]) -> dict[str, Any]:
-    """The dotted fields that have one value in all canonical cells in which they apply, and that value."""
-    return {field: found[0] for field, found in _values(cells).items() if len(found) == 1}
-
-
-def varied(cells: Iterable[CellConfig]) -> dict[str, list[Any]]:
-    """The dotted fields that have several values in the canonical cells in which they apply, and those values."""
-    return {field: found for field, found in _values(cells).items() if len(found) > 1}
-
-
-def _values(cells: Iterable[CellConfig]) -> dict[str, list[Any]]:
+def common_and_varied(cells: Iterable[CellConfig]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """The dotted fields that have one value in all canonical cells in which they apply, and that value; and those that
+    have several, and these.
+    """
     values: dict[str, dict[str, Any]] = defaultdict(dict)
     for cell in cells:
         unused = _idle(cell)
         for field, value in flatten(as_dict(cell, defaults=True)).items():
             if field.partition(".")[0] not in unused:
                 values[field][repr(value)] = value
-    return {field: list(found.values()) for field, found in values.items()}
+    several = {field: list(found.values()) for field, found in values.items() if len(found) > 1}
+    return {field: next(iter(found.values())) for field, found in values.items() if field not in several}, several
 
 
 def _method(data: dict[str, Any], field: str) -> str:

@@ -231,10 +231,8 @@ class _Checks:
             yield "data", str(error)
             return
         if cell.data.val_fraction > 0 and not facts.val_size:
-            kept = (
-                f"data.val_fraction {cell.data.val_fraction:g} keeps none of {facts.train_size} samples to validate on"
-            )
-            yield "data", f"{kept}; raise it, or make it 0 to do without"
+            kept = f"data.val_fraction {cell.data.val_fraction:g} takes none of {facts.train_size} samples"
+            yield "data", f"{kept} to validate on; raise it, or make it 0 to do without"
         size = count(cell.coreset_ratio, facts.train_size)
         if size < facts.num_classes:
             enough = f"take at least {facts.num_classes / facts.train_size:.2g}"

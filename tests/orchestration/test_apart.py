@@ -85,3 +85,15 @@ def test_the_driver_of_a_sweep_does_without_torch() -> None:
     code = "; ".join(f"import orchestration.{name}" for name in modules)
     code += "; import sys, analysis.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_nor_does_reading_a_grid_of_image_files_load_it(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for k in range(20):
+                (tmp_path / split / name / f"{k}.png").touch()
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(f"cell: {{data: {{name: image_folder, root: {tmp_path}}}, selector: random, coreset_ratio: 0.5}}")
+    code = f"import sys; from sweeps.spec import load; load({str(grid)!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

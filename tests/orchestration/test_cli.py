@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from orchestration import views
 from orchestration.catalogue import KINDS, Method, cell, markdown, methods
 from orchestration.cli import app, main
 from orchestration.doctor import examine
@@ -251,6 +253,7 @@ def test_a_wrong_grid_is_one_sentence_and_starts_nothing(
             ["run", "nowhere.yaml", "--budget", "1h", "--budget", "90m"],
             "--budget 90m: a time is given already",
         ),
+        (["run", "nowhere.yaml", "--budget", "0h"], "--budget 0h lasts for nothing; give more than 0"),
         (["plan", "nowhere.yaml", "--gpus", "4", "--workers", "2"], "--gpus and --workers both say how many cells"),
         (["analyze", "nowhere"], "nowhere"),
         (["status", "nowhere"], "sweep.yaml"),
@@ -266,6 +269,20 @@ def test_a_wrong_argument_is_one_sentence(
     arguments: list[str], part: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert part in refused(capsys, monkeypatch, *arguments)
+
+
+def test_ctrl_c_outside_of_training_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(views, "analyze", interrupted)
+    monkeypatch.setattr(sys, "argv", ["swast", "analyze", "folder"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "swast: interrupted; what is trained is kept, and the same command goes on\n"
 
 
 def test_the_folder_is_named_whose_grid_needs_a_method_that_is_not_here(

@@ -56,6 +56,13 @@ def train(sweep: Sweep, cells: tuple[Cell, ...]) -> None:
     rounds.run(cells, lambda dispatch, _: run_inline(dispatch))
 
 
+def test_a_budget_that_is_used_up_before_a_round_begins_starts_nothing(tmp_path: Path) -> None:
+    sweep = tiny(tmp_path)
+    rounds = Rounds(sweep, planned(sweep), Observers(()), Budget(flop=0.0))
+    rounds.run(sweep.to_do(), lambda *_: pytest.fail("started"))
+    assert rounds.exhausted
+
+
 def finish(search: Search) -> list[str]:
     """Run to the end of the budget; the joint cells in the order in which they were asked for."""
     while cells := search.ask(1):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.config import CellConfig, canonical, cell_id
 from core.pruning import PRUNERS
-from sweeps.cells import applies, baselines, common, difference, expand, joint, label, labels, swept_fields, varied
+from sweeps.cells import applies, baselines, common_and_varied, difference, expand, joint, label, labels, swept_fields
 from sweeps.spec import SweepSpec, load, parse
 from tests.sweeps.grid import CELLS, GRID, GRIDS, el2n, gmp, rigl
 
@@ -147,7 +147,7 @@ def test_the_baselines_of_a_large_grid_are_added_once_per_seed() -> None:
 
 
 def test_common_is_what_all_cells_say_where_it_acts() -> None:
-    found = common(cell.config for cell in expand(parse(GRID)).cells)
+    found, _ = common_and_varied(cell.config for cell in expand(parse(GRID)).cells)
     assert found["epochs"] == 12
     assert found["pruner.update_every"] == "per_interval: 5"
     assert found["select_every"] == 3
@@ -155,12 +155,11 @@ def test_common_is_what_all_cells_say_where_it_acts() -> None:
 
 
 def test_varied_is_what_cells_differ_in_where_it_acts_and_nothing_that_they_share() -> None:
-    configs = [cell.config for cell in expand(load(GRIDS / "quickstart.yaml")).cells]
-    found = varied(configs)
+    common, found = common_and_varied(cell.config for cell in expand(load(GRIDS / "quickstart.yaml")).cells)
     assert found["coreset_ratio"][0] == 1.0
     assert sorted(found["seed"]) == [0, 1, 2]
     assert found["selector.balanced"] == [False, True]
-    assert found.keys().isdisjoint(common(configs))
+    assert found.keys().isdisjoint(common)
     assert all(len(values) > 1 for values in found.values())
 
 

@@ -106,6 +106,16 @@ IN_FILE = {
         "0.005]",
         "line 9: coreset_ratio 0.005 keeps 6 of 1294 training samples, fewer than the 10 classes; take at least 0.0077",
     ),
+    "fewer samples than classes whatever the ratio": (
+        "epochs: 12",
+        "data: {name: digits, subset: 5}",
+        "fewer than the 10 classes; raise data.subset, or lower data.val_fraction",
+    ),
+    "nothing to validate on": (
+        "epochs: 12",
+        "data: {name: digits, val_fraction: 0.0001}",
+        "line 2: data.val_fraction 0.0001 takes none of 1438 samples to validate on; raise it, or make it 0",
+    ),
     "too large a subset": (
         "epochs: 12",
         "data: {name: digits, subset: 5000}",
